@@ -1,0 +1,74 @@
+"""What a service knows about the request it is serving, and which of its calls ended badly.
+
+The server half opens a :class:`RequestContext`; the client half reads the budget and the propagated headers from it
+and writes faults into its ledger. Without a request being served there is no context and nothing is kept.
+
+One context variable holds one mutable object:
+contexts are copied into worker threads and tasks, so an endpoint that runs elsewhere still writes into the same ledger.
+"""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from groundfault.vocabulary import Criticality, Outcome, Reason
+
+__all__ = ["LEDGER_LIMIT", "Fault", "RequestContext", "current", "serving"]
+
+LEDGER_LIMIT = 16
+"""Faults kept per request. The newest is the one that is answered with; older ones are kept for their errors."""
+
+
+class Fault(NamedTuple):
+    """One call that ended badly for the request and was not made good by a fallback.
+
+    ``carrier`` is what the application saw of it, an exception or a response:
+    an error that reaches the server half is put down to this fault only if it is, or comes from, that very object.
+    """
+
+    resource: str
+    command: str
+    outcome: Outcome
+    reason: Reason
+    origin: str | None
+    carrier: object
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """The request being served. All times are seconds; ``deadline`` is a reading of the monotonic clock."""
+
+    service: str
+    deadline: float | None = None
+    criticality: Criticality | None = None
+    key: str | None = None
+    caller: str | None = None
+    traceparent: str | None = None
+    faults: list[Fault] = field(default_factory=list)
+
+    def note(self, fault: Fault) -> None:
+        """Write a fault into the ledger. Threads may call this at once: list operations are atomic."""
+        if len(self.faults) >= LEDGER_LIMIT:
+            del self.faults[0]
+        self.faults.append(fault)
+
+    def fault_behind(self, error: BaseException) -> Fault | None:
+        """Return the fault that ``error`` is, explicitly comes from, or carries the response of; else None."""
+        link: BaseException | None = error
+        for _ in range(LEDGER_LIMIT):
+            if link is None:
+                return None
+            response = getattr(link, "response", None)
+            for fault in reversed(self.faults):
+                if fault.carrier is link or (response is not None and fault.carrier is response):
+                    return fault
+            link = link.__cause__
+        return None
+
+
+serving: ContextVar[RequestContext | None] = ContextVar("groundfault_serving", default=None)
+
+
+def current() -> RequestContext | None:
+    """Return the request being served here, or None."""
+    return serving.get()

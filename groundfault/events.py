@@ -1,0 +1,277 @@
+"""Everything that happens is said once, as an event handed to sinks.
+
+Two kinds. *Calls* happen all the time: :class:`CommandDone` per finished call, :class:`RequestSeen` per request.
+*Changes* are rare: a circuit that trips, shedding that begins, a limit that is reached.
+A component builds an event only if someone listens to its kind.
+
+A sink is any callable that takes one event.
+It is called synchronously, in causing order, and never while a lock is held; it must not block.
+A sink with a true attribute ``changes_only`` is never given calls.
+One that raises is counted and logged at most once a minute, and changes nothing else.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from groundfault._clock import monotonic
+from groundfault.vocabulary import Criticality, Outcome, Reason, State
+
+__all__ = [
+    "CircuitChanged",
+    "CommandDone",
+    "ConcurrencyChanged",
+    "Event",
+    "RequestSeen",
+    "SaturationChanged",
+    "SettingsChanged",
+    "SheddingChanged",
+    "Sink",
+    "Sinks",
+    "ThrottleChanged",
+    "default_sinks",
+    "internal_errors",
+    "is_warning",
+    "log_changes",
+    "name_of",
+    "note_internal_error",
+]
+
+_log = logging.getLogger("groundfault")
+
+
+@dataclass(slots=True)
+class CommandDone:
+    """One call through a command has ended, or was never made.
+
+    ``duration_s`` is 0.0 for calls never made. ``reason`` and ``origin`` come from an annotated 503.
+    ``fallback`` says that a fallback was served. ``enforced`` is false where shadow mode let a refused call through.
+    """
+
+    resource: str
+    command: str
+    outcome: Outcome
+    duration_s: float
+    reason: Reason | None = None
+    origin: str | None = None
+    error_type: str | None = None
+    fallback: bool = False
+    enforced: bool = True
+    caller: str | None = None
+
+
+@dataclass(slots=True)
+class RequestSeen:
+    """The server half has decided about one request.
+
+    ``reason`` is None for an admitted request. ``queue_wait_s`` is None where no signal could measure it;
+    ``signal`` names the one that did. ``enforced`` is false in shadow mode.
+    """
+
+    service: str
+    route: str
+    reason: Reason | None
+    criticality: Criticality
+    queue_wait_s: float | None
+    signal: str
+    caller: str | None = None
+    enforced: bool = True
+
+
+@dataclass(slots=True)
+class CircuitChanged:
+    """A circuit moved from ``old`` to ``new``. The counts are those of the span of windows that was judged.
+
+    ``sleep_window_s`` is how long an open circuit now waits before its probe, 0.0 for the other states.
+    """
+
+    resource: str
+    command: str
+    old: State
+    new: State
+    failures: int
+    volume: int
+    sleep_window_s: float
+    traceparent: str | None = None
+
+
+@dataclass(slots=True)
+class ConcurrencyChanged:
+    """Command concurrency is ``high`` (four fifths of the limit), ``full`` (calls are refused), or ``normal`` again."""
+
+    resource: str
+    command: str
+    level: str
+    in_flight: int
+    max_concurrent: int
+
+
+@dataclass(slots=True)
+class ThrottleChanged:
+    """The share of calls that is sent to a shedding callee has begun to fall below 1.0, or is 1.0 again."""
+
+    resource: str
+    command: str
+    admitted_share: float
+
+
+@dataclass(slots=True)
+class SaturationChanged:
+    """The callee has done nothing but refuse for ``handled_patience_s``, or has answered again."""
+
+    resource: str
+    command: str
+    saturated: bool
+    refusals: int
+
+
+@dataclass(slots=True)
+class SheddingChanged:
+    """A server has begun or ended shedding. ``shed`` counts this episode's refusals so far."""
+
+    service: str
+    shedding: bool
+    queue_wait_s: float
+    shed: int
+    reason: Reason | None = None
+    traceparent: str | None = None
+
+
+@dataclass(slots=True)
+class SettingsChanged:
+    """Settings were swapped. ``component`` is ``resource/command`` or the service."""
+
+    component: str
+    old: dict[str, Any]
+    new: dict[str, Any]
+
+
+Event = (
+    CommandDone
+    | RequestSeen
+    | CircuitChanged
+    | ConcurrencyChanged
+    | ThrottleChanged
+    | SaturationChanged
+    | SheddingChanged
+    | SettingsChanged
+)
+Sink = Callable[[Event], None]
+
+
+class Sinks:
+    """Sinks sorted by what they take. Replace them as a whole with :meth:`use`; readers see the old set or the new."""
+
+    __slots__ = ("calls", "changes")
+
+    def __init__(self, *sinks: Sink) -> None:
+        self.calls: tuple[Sink, ...] = ()
+        self.changes: tuple[Sink, ...] = ()
+        self.use(*sinks)
+
+    def use(self, *sinks: Sink) -> None:
+        """Replace all sinks."""
+        self.changes = sinks
+        self.calls = tuple(sink for sink in sinks if not getattr(sink, "changes_only", False))
+
+    def add(self, sink: Sink) -> None:
+        """Add one sink after those in use."""
+        self.use(*self.changes, sink)
+
+    def call(self, event: CommandDone | RequestSeen) -> None:
+        """Hand an event of the frequent kind to the sinks that take it."""
+        for sink in self.calls:
+            _hand(sink, event)
+
+    def change(self, event: Event) -> None:
+        """Hand an event of the rare kind to every sink."""
+        for sink in self.changes:
+            _hand(sink, event)
+
+
+def _hand(sink: Sink, event: Event) -> None:
+    try:
+        sink(event)
+    except Exception as error:  # noqa: BLE001  a sink never changes the fate of a call or a request
+        note_internal_error(f"sink {getattr(sink, '__name__', type(sink).__name__)}", error)
+
+
+def name_of(event: Event) -> str:
+    """Return the event's dotted name, the same in every log and webhook."""
+    if isinstance(event, CircuitChanged):
+        return f"circuit.{event.new.value.replace('-', '_')}"
+    if isinstance(event, ConcurrencyChanged):
+        return f"command.concurrency_{event.level}"
+    if isinstance(event, ThrottleChanged):
+        return "command.throttle_started" if event.admitted_share < 1 else "command.throttle_ended"
+    if isinstance(event, SaturationChanged):
+        return "command.saturated" if event.saturated else "command.answering"
+    if isinstance(event, SheddingChanged):
+        return "server.shedding_started" if event.shedding else "server.shedding_ended"
+    return {SettingsChanged: "settings.changed", CommandDone: "command.done", RequestSeen: "request.seen"}[type(event)]
+
+
+_WARN = frozenset(
+    {
+        "circuit.open",
+        "command.concurrency_high",
+        "command.concurrency_full",
+        "command.throttle_started",
+        "command.saturated",
+        "server.shedding_started",
+    }
+)
+
+
+def is_warning(event: Event) -> bool:
+    """True for news that an operator should be told of, false for recoveries and for the frequent kind."""
+    return name_of(event) in _WARN
+
+
+def log_changes(event: Event) -> None:
+    """Write a change to the standard library's logger ``groundfault``; the sink in use unless others are chosen.
+
+    The logger has no handler of its own on purpose:
+    where an application configured no logging, Python's last resort still prints the warnings to stderr.
+    """
+    fields = asdict(event)
+    level = logging.WARNING if is_warning(event) else logging.INFO
+    text = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
+    _log.log(level, "%s %s", name_of(event), text, extra={"groundfault": fields})
+
+
+log_changes.changes_only = True  # type: ignore[attr-defined]  a function may carry attributes; mypy has no word for it
+
+_defaults = Sinks(log_changes)
+
+
+def default_sinks() -> Sinks:
+    """Return the process-wide sinks: those of every component that was given none of its own."""
+    return _defaults
+
+
+_LOG_INTERVAL_S = 60.0
+_internal_errors: Counter[str] = Counter()
+_last_logged: dict[str, float] = {}
+
+
+def note_internal_error(where: str, error: BaseException) -> None:
+    """Count an error of ours that was survived; log it with its traceback, once a minute for each place."""
+    _internal_errors[where] += 1
+    now = monotonic()
+    last = _last_logged.get(where)
+    if last is None or now - last >= _LOG_INTERVAL_S:
+        _last_logged[where] = now
+        _log.error(
+            "internal error in %s (%d so far); the call or request went on without it",
+            where,
+            _internal_errors[where],
+            exc_info=error,
+        )
+
+
+def internal_errors() -> dict[str, int]:
+    """Return how many errors of ours were survived, by place."""
+    return dict(_internal_errors)
