@@ -1,0 +1,1 @@
+"""One module per foreign library, named after it; nothing is imported here."""

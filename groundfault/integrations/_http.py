@@ -1,0 +1,89 @@
+"""What every HTTP client adapter decides the same way."""
+
+import os
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from typing import Final, Generic, TypeVar
+
+from groundfault import _context, wire
+from groundfault.breaker.command import Attempt, Command, Resource
+from groundfault.vocabulary import Outcome
+
+__all__ = ["BODY_LIMIT", "CommandNames", "hop_headers", "is_internal", "judge"]
+
+Request = TypeVar("Request")
+
+BODY_LIMIT: Final = 65536
+"""Bytes of a refusal's body that are read so that its connection can be used again; a longer one is closed."""
+
+_NAME_LIMIT: Final = 200
+_SERVER_ERROR: Final = 500
+_INTERNAL_SUFFIXES: Final = (".internal", ".local", ".localhost", ".lan", ".svc", ".cluster.local", ".test")
+
+
+def judge(status: int, refusal: wire.Refusal | None) -> Outcome:
+    """Judge a finished exchange by its status.
+
+    Every 5xx speaks against the callee, an unannotated 503 among them: probably the balancer has no healthy host.
+    A 4xx speaks for it: the callee works, the request was at fault (429 is "you", 503 is "me").
+    """
+    if refusal is not None:
+        return Outcome.SHED
+    return Outcome.FAILURE if status >= _SERVER_ERROR else Outcome.SUCCESS
+
+
+def is_internal(host: str) -> bool:
+    """True for a host that only one's own network can name: private addresses, single labels, internal suffixes.
+
+    An annotated 503 from anywhere else is an ordinary failure unless the resource says ``honor_handled=True``:
+    a stranger's server must not be able to keep a circuit closed.
+    """
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        name = host.rstrip(".").lower()
+        return "." not in name or name.endswith(_INTERNAL_SUFFIXES)
+    return address.is_private or address.is_loopback
+
+
+def hop_headers(command: Command, attempt: Attempt) -> Iterable[tuple[str, str]]:
+    """Yield what one hop tells its callee: who calls, how long it will wait, how much the request matters, for whom."""
+    context = _context.current()
+    service = context.service if context is not None else os.environ.get("GROUNDFAULT_SERVICE")
+    caller = wire.parse_caller(f"{service}/{command.resource}.{command.name}") if service else None
+    return wire.hop_headers(
+        caller=caller,
+        budget_s=attempt.timeout_s,
+        criticality=context.criticality if context is not None else None,
+        key=context.key if context is not None else None,
+    )
+
+
+class CommandNames(Generic[Request]):
+    """Finds the command for a request, by a fixed name, by a callable, or by the HTTP method.
+
+    At most 200 names; whatever comes after them, or is not a valid name, is counted under ``other``,
+    because a name made from a path would never end.
+    """
+
+    def __init__(
+        self, resource: Resource, choose: str | Callable[[Request], str] | None, method: Callable[[Request], str]
+    ) -> None:
+        self._resource = resource
+        self._commands: dict[str, Command] = {}
+        if isinstance(choose, str):
+            fixed = choose
+            self._choose: Callable[[Request], str] = lambda _request: fixed
+            resource.command(fixed)  # an invalid fixed name is the programmer's error and is told at once
+        else:
+            self._choose = choose or method
+
+    def command_for(self, request: Request) -> Command:
+        """Return the command; the same one for the same name."""
+        name = self._choose(request).lower()
+        command = self._commands.get(name)
+        if command is None:
+            if not wire.valid_name(name) or len(self._commands) >= _NAME_LIMIT:
+                name = "other"
+            command = self._commands[name] = self._resource.command(name)
+        return command

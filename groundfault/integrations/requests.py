@@ -1,0 +1,329 @@
+"""The chokepoint for requests: a transport adapter.
+
+::
+
+    session = requests.Session()
+    session.mount("http://saber/", GroundFaultAdapter("saber", timeout_s=0.5))
+
+A command is settled when the response's body has been read to its end or closed, not when its headers arrive:
+a body that stalls is a failure of the callee too. An unread, forgotten response gives its permit back when it is collected.
+One ``send`` covers all of urllib3's own retries, so with ``max_retries`` several attempts count as one call.
+"""
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Literal, NoReturn
+from urllib.parse import urlsplit
+
+try:
+    import requests
+    from requests import exceptions
+    from requests.adapters import HTTPAdapter
+    from urllib3 import exceptions as urllib3_exceptions
+except ImportError as missing:  # pragma: no cover  shown only where the extra is missing
+    raise ImportError("groundfault.integrations.requests needs requests: pip install 'groundfault[requests]'") from missing
+
+from groundfault import errors, wire
+from groundfault._clock import monotonic
+from groundfault.breaker.command import Attempt, Command, Resource
+from groundfault.events import Sink
+from groundfault.integrations._http import BODY_LIMIT, CommandNames, hop_headers, is_internal, judge
+from groundfault.vocabulary import Outcome
+
+__all__ = [
+    "BulkheadFullError",
+    "CircuitOpenError",
+    "CommandTimeoutError",
+    "GroundFaultAdapter",
+    "ShedError",
+    "ThrottledError",
+    "UnhealthyError",
+]
+
+_log = logging.getLogger("groundfault")
+
+Timeout = float | tuple[float | None, float | None] | Any | None
+
+
+class _NeverSent(exceptions.ConnectionError):
+    """A rejection that ``except requests.RequestException`` catches too."""
+
+    def __init__(self, resource: str, command: str, detail: object = None, *, request: Any = None) -> None:
+        super().__init__(request=request)
+        self.args = (resource, command, detail)  # OSError would read three arguments as errno, text and file name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
+
+
+class CircuitOpenError(_NeverSent, errors.CircuitOpenError):
+    """The circuit is open; also a ``requests.ConnectionError``."""
+
+
+class BulkheadFullError(_NeverSent, errors.BulkheadFullError):
+    """As many calls are in flight as allowed; also a ``requests.ConnectionError``."""
+
+
+class ThrottledError(_NeverSent, errors.ThrottledError):
+    """The callee is shedding and only a share of the calls is sent; also a ``requests.ConnectionError``."""
+
+
+class UnhealthyError(_NeverSent, errors.UnhealthyError):
+    """The health check says no; also a ``requests.ConnectionError``."""
+
+
+class ShedError(errors.ShedError, exceptions.HTTPError):
+    """The callee answered with an annotated 503; also a ``requests.HTTPError`` with its ``response``."""
+
+
+class CommandTimeoutError(errors.CommandTimeoutError, exceptions.Timeout):
+    """The caller's budget was already used up; also a ``requests.Timeout``."""
+
+
+_REJECTIONS: Final[dict[type[errors.RejectedError], type[_NeverSent]]] = {
+    errors.CircuitOpenError: CircuitOpenError,
+    errors.BulkheadFullError: BulkheadFullError,
+    errors.ThrottledError: ThrottledError,
+    errors.UnhealthyError: UnhealthyError,
+}
+
+# The caller's own mistakes say nothing about the callee.
+_CALLERS_FAULT: Final = (
+    exceptions.InvalidURL,
+    exceptions.InvalidHeader,
+    exceptions.MissingSchema,
+    exceptions.InvalidSchema,
+    exceptions.InvalidProxyURL,
+    ValueError,
+)
+_TIMEOUTS: Final = (exceptions.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)
+
+
+class GroundFaultAdapter(HTTPAdapter):
+    """Sends every request through a command of ``resource``.
+
+    resource: name of the callee, or a :class:`~groundfault.Resource` that carries settings and sinks.
+    command: the command's name, or a callable that names it from the ``PreparedRequest``; default: the HTTP method.
+      Give low-cardinality names, never the path; see :class:`~groundfault.integrations._http.CommandNames`.
+    on_shed: ``"return"`` hands an annotated 503 back as it is, so that existing code sees a plain 503;
+      ``"raise"`` raises :class:`ShedError`.
+    sinks: where events go; default: the process-wide sinks. Only with a resource given by name.
+    pool_connections, pool_maxsize, pool_block, max_retries: as for ``requests.adapters.HTTPAdapter``.
+    All other keywords are :class:`~groundfault.BreakerSettings`, again only with a resource given by name.
+
+    ``timeout_s`` bounds connecting and each read of a request that brings no ``timeout`` of its own,
+    and caps one that does; the whole call, its body included, is measured against it.
+    What is left of the budget of the request being served caps it further.
+
+    Raises :class:`~groundfault.SettingsError` for settings that make no sense.
+    """
+
+    def __init__(
+        self,
+        resource: str | Resource,
+        *,
+        command: str | Callable[[requests.PreparedRequest], str] | None = None,
+        on_shed: Literal["return", "raise"] = "return",
+        sinks: Iterable[Sink] | None = None,
+        pool_connections: int = 10,
+        pool_maxsize: int = 10,
+        pool_block: bool = False,
+        max_retries: Any = 0,
+        **settings: Any,
+    ) -> None:
+        if on_shed not in {"return", "raise"}:
+            raise errors.SettingsError(f"on_shed must be 'return' or 'raise', not {on_shed!r}")
+        if isinstance(resource, str):
+            resource = Resource(resource, sinks=sinks, **settings)
+        elif settings or sinks is not None:
+            raise errors.SettingsError("settings and sinks belong to the Resource that was passed; set them there")
+        super().__init__(pool_connections, pool_maxsize, max_retries, pool_block)
+        if self.max_retries.total:
+            _log.warning(
+                "adapter for %s retries %s times below the circuit: each retry is hidden from its counters",
+                resource.name,
+                self.max_retries.total,
+            )
+        self._raise_when_shed = on_shed == "raise"
+        self._names: CommandNames[requests.PreparedRequest] = CommandNames(resource, command, _method_of)
+
+    def send(  # noqa: PLR0917  the signature is requests' own
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,  # noqa: FBT001, FBT002  as above
+        timeout: Timeout = None,
+        verify: bool | str = True,  # noqa: FBT001, FBT002  as above
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Send the request as one call of its command.
+
+        Raises the rejections of this module, :class:`ShedError` if asked to, and whatever requests raises.
+        """
+        host = urlsplit(str(request.url)).hostname
+        if not host:  # requests has the better error, and nothing was called
+            return super().send(request, stream, timeout, verify, cert, proxies)
+        command = self._names.command_for(request)
+        try:
+            attempt = command.begin()
+        except errors.RejectedError as rejection:
+            raise _REJECTIONS[type(rejection)](*rejection.args, request=request) from rejection
+        started = monotonic()
+        try:
+            if attempt.timeout_s is not None and attempt.timeout_s <= 0:
+                _give_up(command, attempt)
+            response = super().send(
+                _outgoing(request, command, attempt), stream, _bounded(timeout, attempt.timeout_s), verify, cert, proxies
+            )
+        except BaseException as error:
+            _settle_error(attempt, error, monotonic() - started)
+            raise
+        response.request = request
+        return self._judge(response, host, command, attempt, monotonic() - started)
+
+    def _judge(
+        self, response: requests.Response, host: str, command: Command, attempt: Attempt, spent_s: float
+    ) -> requests.Response:
+        refusal = wire.read_refusal(response.status_code, response.headers)
+        honor = command.settings.honor_handled
+        if refusal is not None and (is_internal(host) if honor is None else honor):
+            _drain(response)
+            error = None
+            if self._raise_when_shed:
+                error = ShedError(command.resource, command.name, refusal.reason, refusal.origin, response)
+            attempt.settle(Outcome.SHED, duration_s=spent_s, refusal=refusal, carrier=error or response)
+            if error is not None:
+                raise error
+            return response
+        outcome = judge(response.status_code, None)
+        body = _Body(response.raw, attempt, outcome, spent_s, weakref.ref(response))
+        response.raw = body
+        body.settle_if_ended()
+        # A response that is never read and never closed gives its permit back when it is collected.
+        weakref.finalize(response, attempt.settle, Outcome.IGNORED).atexit = False
+        return response
+
+
+class _Body:
+    """urllib3's response with its reads watched; everything else is passed through.
+
+    Counts only the time spent waiting for the callee, so a consumer that dawdles between reads is not held against it.
+    """
+
+    def __init__(
+        self, raw: Any, attempt: Attempt, outcome: Outcome, spent_s: float, response: weakref.ref[requests.Response]
+    ) -> None:
+        self._raw = raw
+        self._attempt = attempt
+        self._outcome = outcome
+        self._spent_s = spent_s
+        self._response = response
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def settle_if_ended(self) -> None:
+        if self._raw.closed:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._attempt.settle(self._outcome, duration_s=self._spent_s, carrier=self._response())
+
+    def _watch(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        started = monotonic()
+        try:
+            return read(*args, **kwargs)
+        except BaseException as error:
+            _settle_error(self._attempt, error, self._spent_s + monotonic() - started)
+            raise
+        finally:
+            self._spent_s += monotonic() - started
+            self.settle_if_ended()
+
+    def _watched(self, chunks: Iterator[Any]) -> Iterator[Any]:
+        end = object()
+        while (chunk := self._watch(next, chunks, end)) is not end:
+            yield chunk
+        self._settle()
+
+    def read(self, *args: Any, **kwargs: Any) -> bytes:
+        return bytes(self._watch(self._raw.read, *args, **kwargs))
+
+    def read1(self, *args: Any, **kwargs: Any) -> bytes:
+        return bytes(self._watch(self._raw.read1, *args, **kwargs))
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self._watch(self._raw.readinto, buffer))
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        return self._watched(self._raw.stream(*args, **kwargs))
+
+    def read_chunked(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        return self._watched(self._raw.read_chunked(*args, **kwargs))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._watched(iter(self._raw))
+
+    def drain_conn(self) -> None:
+        self._watch(self._raw.drain_conn)
+
+    def release_conn(self) -> None:
+        self._raw.release_conn()
+        self._settle()
+
+    def close(self) -> None:
+        self._raw.close()
+        self._settle()
+
+
+def _method_of(request: requests.PreparedRequest) -> str:
+    return request.method or "get"
+
+
+def _outgoing(request: requests.PreparedRequest, command: Command, attempt: Attempt) -> requests.PreparedRequest:
+    """Copy the request with this hop's headers: on the original they would follow a redirect to another host."""
+    outgoing = request.copy()
+    for name in [name for name in outgoing.headers if wire.is_ours(name)]:
+        del outgoing.headers[name]
+    outgoing.headers.update(hop_headers(command, attempt))
+    return outgoing
+
+
+def _bounded(timeout: Timeout, limit_s: float | None) -> Timeout:
+    if limit_s is None:
+        return timeout
+    if timeout is None:
+        return limit_s
+    if isinstance(timeout, tuple):
+        return tuple(limit_s if part is None else min(part, limit_s) for part in timeout)
+    return min(timeout, limit_s) if isinstance(timeout, int | float) else timeout
+
+
+def _give_up(command: Command, attempt: Attempt) -> NoReturn:
+    raise CommandTimeoutError(command.resource, command.name, attempt.timeout_s or 0.0)
+
+
+def _settle_error(attempt: Attempt, error: BaseException, spent_s: float) -> None:
+    if isinstance(error, _CALLERS_FAULT):
+        outcome = Outcome.IGNORED
+    elif isinstance(error, _TIMEOUTS):
+        outcome = Outcome.IGNORED if attempt.capped else Outcome.TIMEOUT
+    elif isinstance(error, exceptions.RequestException | urllib3_exceptions.HTTPError):
+        outcome = Outcome.FAILURE
+    else:
+        attempt.fail_with(error)
+        return
+    attempt.settle(outcome, duration_s=spent_s, carrier=error)
+
+
+def _drain(response: requests.Response) -> None:
+    """Read a refusal's short body so that its connection can be used again."""
+    length = response.headers.get("Content-Length", "")
+    try:
+        if length.isascii() and length.isdigit() and int(length) <= BODY_LIMIT:
+            response.content  # noqa: B018  reading it keeps it on the response
+        else:
+            response.close()
+    except exceptions.RequestException:
+        response.close()
