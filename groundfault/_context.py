@@ -47,22 +47,39 @@ class RequestContext:
     faults: list[Fault] = field(default_factory=list)
 
     def note(self, fault: Fault) -> None:
-        """Write a fault into the ledger. Threads may call this at once: list operations are atomic."""
-        if len(self.faults) >= LEDGER_LIMIT:
-            del self.faults[0]
+        """Write a fault into the ledger. Threads may call this at once: each of the two list operations is atomic."""
         self.faults.append(fault)
+        del self.faults[:-LEDGER_LIMIT]
 
     def fault_behind(self, error: BaseException) -> Fault | None:
-        """Return the fault that ``error`` is, explicitly comes from, or carries the response of; else None."""
-        link: BaseException | None = error
-        for _ in range(LEDGER_LIMIT):
-            if link is None:
+        """Return the fault that ``error`` is, explicitly comes from, or carries the response of; else None.
+
+        A group of errors (``asyncio.TaskGroup``) is put down to a fault only if each of its members is.
+        """
+        return self._fault_behind(error, LEDGER_LIMIT) if self.faults else None
+
+    def _fault_behind(self, error: BaseException | None, hops: int) -> Fault | None:
+        if error is None or hops == 0:  # a chain of causes may be a ring
+            return None
+        fault = self._fault_of(error)
+        if fault is not None:
+            return fault
+        if not isinstance(error, BaseExceptionGroup):
+            return self._fault_behind(error.__cause__, hops - 1)
+        for member in error.exceptions:
+            fault = self._fault_behind(member, hops - 1)
+            if fault is None:
                 return None
-            response = getattr(link, "response", None)
-            for fault in reversed(self.faults):
-                if fault.carrier is link or (response is not None and fault.carrier is response):
-                    return fault
-            link = link.__cause__
+        return fault
+
+    def _fault_of(self, error: BaseException) -> Fault | None:
+        try:
+            response = getattr(error, "response", None)
+        except Exception:  # noqa: BLE001  a property of a stranger's error may raise; then it carries no response
+            response = None
+        for fault in reversed(self.faults):
+            if fault.carrier is error or (response is not None and fault.carrier is response):
+                return fault
         return None
 
 

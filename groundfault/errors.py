@@ -38,7 +38,7 @@ class GroundFaultError(Exception):
 
 
 class SettingsError(GroundFaultError, ValueError):
-    """A setting out of its bounds, unknown, or in conflict with an earlier one; the message names field, value, bound."""
+    """A setting out of its bounds, unknown, or in conflict with an earlier one. Names field, value and bound."""
 
 
 class RejectedError(GroundFaultError):

@@ -13,7 +13,8 @@ One that raises is counted and logged at most once a minute, and changes nothing
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from typing import Any
 
 from groundfault._clock import monotonic
@@ -226,8 +227,11 @@ _WARN = frozenset(
 
 
 def is_warning(event: Event) -> bool:
-    """True for news that an operator should be told of, false for recoveries and for the frequent kind."""
+    """Return true for news that an operator should be told of, false for recoveries and the frequent kind."""
     return name_of(event) in _WARN
+
+
+_MAX_SHOWN = 128
 
 
 def log_changes(event: Event) -> None:
@@ -236,13 +240,22 @@ def log_changes(event: Event) -> None:
     The logger has no handler of its own on purpose:
     where an application configured no logging, Python's last resort still prints the warnings to stderr.
     """
-    fields = asdict(event)
+    # Not asdict(): it copies deeply, and settings hold callables whose objects may hold locks.
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
     level = logging.WARNING if is_warning(event) else logging.INFO
-    text = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
-    _log.log(level, "%s %s", name_of(event), text, extra={"groundfault": fields})
+    text = " ".join(f"{name}={_shown(value)}" for name, value in values.items() if value is not None)
+    _log.log(level, "%s %s", name_of(event), text, extra={"groundfault": values})
 
 
-log_changes.changes_only = True  # type: ignore[attr-defined]  a function may carry attributes; mypy has no word for it
+def _shown(value: object) -> str:
+    """Write text that could forge a line or a field, such as a trace id taken from a request, as a short literal."""
+    text = str(value)
+    if isinstance(value, str) and not (len(text) <= _MAX_SHOWN and text.isprintable() and " " not in text):
+        return ascii(text[:_MAX_SHOWN])
+    return text
+
+
+log_changes.changes_only = True  # type: ignore[attr-defined]  # a function may carry attributes; mypy has no word for it
 
 _defaults = Sinks(log_changes)
 
@@ -258,18 +271,22 @@ _last_logged: dict[str, float] = {}
 
 
 def note_internal_error(where: str, error: BaseException) -> None:
-    """Count an error of ours that was survived; log it with its traceback, once a minute for each place."""
-    _internal_errors[where] += 1
+    """Count an error of ours that was survived; log it with its traceback, once a minute for each place.
+
+    Never raises an Exception, whatever the logging set-up does.
+    """
+    _internal_errors[where] += 1  # without a lock: two threads at once may lose a count, never an error
     now = monotonic()
     last = _last_logged.get(where)
     if last is None or now - last >= _LOG_INTERVAL_S:
         _last_logged[where] = now
-        _log.error(
-            "internal error in %s (%d so far); the call or request went on without it",
-            where,
-            _internal_errors[where],
-            exc_info=error,
-        )
+        with suppress(Exception):  # a filter or handler of the application may raise
+            _log.error(
+                "internal error in %s (%d so far); the call or request went on without it",
+                where,
+                _internal_errors[where],
+                exc_info=error,
+            )
 
 
 def internal_errors() -> dict[str, int]:

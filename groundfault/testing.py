@@ -16,6 +16,7 @@ class ManualClock:
         self.now = now
 
     def __call__(self) -> float:
+        """Return the time in seconds."""
         return self.now
 
     def advance(self, seconds: float) -> float:
@@ -31,6 +32,7 @@ class RecordingSink:
         self.events: list[Event] = []
 
     def __call__(self, event: Event) -> None:
+        """Keep the event."""
         self.events.append(event)
 
     def of(self, kind: type[_E]) -> list[_E]:

@@ -5,27 +5,37 @@ Two rules hold throughout:
 
 * A refusal is recognized by its status *and* its header, never by one alone.
 * Nothing that arrives in a header raises.
-  A value that does not fit its grammar is treated as absent, and no parser reads more than a fixed number of characters.
+  A value that does not fit its grammar is treated as absent,
+  and no parser reads more than a fixed number of characters.
 
 Nothing that a request carries is ever copied into a response (no header injection):
 what a response says is put together from enums, and from names that :func:`valid_name` has let through.
+The same holds for the headers of a hop: a label or key outside its grammar is left out.
 """
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from math import isnan
+from typing import Any, Final, NamedTuple, Protocol
 
 from groundfault.vocabulary import Criticality, Reason
 
 __all__ = [
     "CALLER",
     "CRITICALITY",
+    "ENVOY_OVERLOADED",
+    "ENVOY_TIMEOUT_MS",
+    "FINAGLE_NACK",
+    "FINAGLE_NONRETRYABLE_NACK",
+    "GRPC_TIMEOUT",
     "HANDLED",
     "HANDLED_VALUE",
     "KEY",
     "NAME_GRAMMAR",
     "ORIGIN",
+    "QUEUE_START",
     "REASON",
+    "REQUEST_START",
     "SHED_STATUS",
     "TIMEOUT_MS",
     "Answer",
@@ -71,6 +81,11 @@ _OUR_PREFIX: Final = "x-groundfault"
 _MAX_VALUE: Final = 64
 _MAX_ACCEPT: Final = 512
 _MAX_BUDGET_S: Final = 3600.0
+_MAX_BUDGET_DIGITS: Final = 9
+_MAX_GRPC_DIGITS: Final = 8  # gRPC over HTTP/2: "positive integer as ASCII string of at most 8 digits"
+_MAX_TIMESTAMP: Final = 32  # longer than any form in use
+_MAX_KEY: Final = 16
+_EXACT_HEX_DIGITS: Final = 13  # 52 bits: what a double holds without rounding up to the next key, or to 1.0
 
 NAME_GRAMMAR: Final = "[a-z0-9][a-z0-9._-]{0,63}"
 _NAME_FIRST: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
@@ -113,10 +128,14 @@ def read_refusal(status: int, headers: HeaderLookup, *, envoy_overloaded: bool =
     if status != SHED_STATUS:
         return None
     handled = headers.get(HANDLED)
-    if handled is not None:
-        if len(handled) > _MAX_VALUE or handled.strip().lower() != HANDLED_VALUE:
-            return None
-        return Refusal(_parse_reason(headers.get(REASON)), _parse_name(headers.get(ORIGIN)))
+    if handled is None:
+        return _read_alias(headers, envoy_overloaded=envoy_overloaded)
+    if _text(handled, _MAX_VALUE) != HANDLED_VALUE:
+        return None
+    return Refusal(_parse_reason(headers.get(REASON)), _parse_name(headers.get(ORIGIN)))
+
+
+def _read_alias(headers: HeaderLookup, *, envoy_overloaded: bool) -> Refusal | None:
     if headers.get(FINAGLE_NONRETRYABLE_NACK) is not None:
         return Refusal()
     if headers.get(FINAGLE_NACK) is not None:
@@ -132,23 +151,23 @@ def refusal_in(error: BaseException) -> Refusal | None:
     Understands errors with a ``response`` (requests, httpx) and errors that carry ``status`` and ``headers``
     themselves (aiohttp), by shape rather than by type, so that the core needs neither library.
     """
-    carrier: object = getattr(error, "response", None)
-    if carrier is None:
-        carrier = error
-    status = getattr(carrier, "status_code", None)
-    if status is None:
-        status = getattr(carrier, "status", None)
-    headers = getattr(carrier, "headers", None)
-    if status != SHED_STATUS or not callable(getattr(headers, "get", None)):
-        return None
     try:
-        return read_refusal(status, headers)
-    except Exception:  # noqa: BLE001  a stranger's object: whatever its get() does, it is not a refusal
+        carrier: Any = getattr(error, "response", None)
+        if carrier is None:
+            carrier = error
+        status = getattr(carrier, "status_code", None)
+        if status is None:
+            status = getattr(carrier, "status", None)
+        headers = getattr(carrier, "headers", None)
+        if status != SHED_STATUS or headers is None:
+            return None
+        return read_refusal(SHED_STATUS, headers)
+    except Exception:  # noqa: BLE001  a stranger's object: whatever its attributes do, it is not a refusal
         return None
 
 
 def is_ours(name: str) -> bool:
-    """True for a header name of this protocol, which an application may neither set nor copy onto its answer."""
+    """Return whether ``name`` belongs to this protocol, so that an application may neither set nor copy it."""
     return name[: len(_OUR_PREFIX)].lower() == _OUR_PREFIX
 
 
@@ -210,73 +229,94 @@ def _answer(reason: Reason, origin: str | None, as_json: bool) -> Answer:  # noq
     return Answer(headers, payload)
 
 
+_JSON_RANGES: Final = ("application/problem+json", "application/json", "application/*", "*/*")
+
+
 def _accepts_json(accept: str | None) -> bool:
+    """Return what the most specific range that covers JSON says (RFC 9110, 12.5.1); true where there is no header."""
     if accept is None or not accept.strip():
         return True
+    wanted: dict[str, bool] = {}
     for part in accept[:_MAX_ACCEPT].lower().split(","):
-        media, _, parameters = part.partition(";")
-        if media.strip() in {"*/*", "application/*", "application/json", "application/problem+json"}:
-            return parameters.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
-    return False
+        media, *parameters = part.split(";")
+        name = media.strip()
+        wanted[name] = wanted.get(name, False) or not any(map(_is_zero_weight, parameters))
+    return next((wanted[name] for name in _JSON_RANGES if name in wanted), False)
+
+
+def _is_zero_weight(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return name.strip() == "q" and value.strip() in {"0", "0.", "0.0", "0.00", "0.000"}
 
 
 def valid_name(name: str) -> bool:
-    """True if ``name`` may stand for a service, a resource or a command: see :data:`NAME_GRAMMAR`."""
+    """Return whether ``name`` may stand for a service, a resource or a command: see :data:`NAME_GRAMMAR`."""
     return 0 < len(name) <= _MAX_VALUE and name[0] in _NAME_FIRST and _NAME_REST.issuperset(name)
 
 
+def _text(value: str | None, longest: int) -> str:
+    """Return the value in lower case without the blanks around it; "" if it is absent, too long or not ASCII."""
+    if value is None or len(value) > longest or not value.isascii():
+        return ""
+    return value.strip(" \t").lower()
+
+
+def _digits(text: str, longest: int) -> bool:
+    return 0 < len(text) <= longest and text.isascii() and text.isdigit()
+
+
 def _parse_name(value: str | None) -> str | None:
-    if value is None or len(value) > 2 * _MAX_VALUE:
-        return None
-    name = value.strip().lower()
+    name = _text(value, 2 * _MAX_VALUE)
     return name if valid_name(name) else None
 
 
 def _parse_reason(value: str | None) -> Reason | None:
-    if value is None or len(value) > _MAX_VALUE:
-        return None
     try:
-        return Reason(value.strip().lower())
+        return Reason(_text(value, _MAX_VALUE))
     except ValueError:
         return None
 
 
 def parse_caller(value: str | None) -> str | None:
-    """Return ``service`` or ``service/resource.command`` if the value is one of these, else None."""
-    if value is None or len(value) > 4 * _MAX_VALUE:
-        return None
-    label = value.strip().lower()
+    """Return ``service`` or ``service/resource.command`` in lower case if the value is one of these, else None."""
+    label = _text(value, 4 * _MAX_VALUE)
     service, slash, command = label.partition("/")
-    if not valid_name(service) or (slash and not _valid_path(command)):
+    if not valid_name(service) or (slash and not _valid_pair(command)):
         return None
     return label
 
 
-def _valid_path(path: str) -> bool:
-    return 0 < len(path) <= 2 * _MAX_VALUE + 1 and path[0] in _NAME_FIRST and _NAME_REST.issuperset(path)
+def _valid_pair(path: str) -> bool:
+    """Return whether some dot parts ``path`` into two names; names may hold dots themselves."""
+    if not path or len(path) > 2 * _MAX_VALUE + 1 or path[0] not in _NAME_FIRST or not _NAME_REST.issuperset(path):
+        return False
+    return any(
+        path[dot] == "." and path[dot + 1] in _NAME_FIRST and len(path) - dot - 1 <= _MAX_VALUE
+        for dot in range(1, min(_MAX_VALUE, len(path) - 2) + 1)
+    )
 
 
 def parse_criticality(value: str | None) -> Criticality | None:
     """Return the criticality the value names, or None."""
-    if value is None or len(value) > _MAX_VALUE:
-        return None
     try:
-        return Criticality(value.strip().lower())
+        return Criticality(_text(value, _MAX_VALUE))
     except ValueError:
         return None
 
 
 def parse_key(value: str | None) -> str | None:
     """Return the key in lower case if it is one of 1 to 16 hexadecimal digits, else None."""
-    if value is None or len(value) > _MAX_VALUE:
-        return None
-    key = value.strip().lower()
-    return key if 0 < len(key) <= 16 and _HEX.issuperset(key) else None  # noqa: PLR2004  the grammar's own bound
+    key = _text(value, _MAX_VALUE)
+    return key if 0 < len(key) <= _MAX_KEY and _HEX.issuperset(key) else None
 
 
 def key_fraction(key: str) -> float:
-    """Place a key that :func:`parse_key` returned in [0, 1), the same everywhere: its digits as a binary fraction."""
-    return int(key, 16) / 16.0 ** len(key)
+    """Place a key that :func:`parse_key` returned in [0, 1), the same everywhere: its digits as a binary fraction.
+
+    Digits after the 13th do not count.
+    """
+    leading = key[:_EXACT_HEX_DIGITS]
+    return int(leading, 16) / 16.0 ** len(leading)
 
 
 def parse_budget(headers: HeaderLookup) -> float | None:
@@ -285,11 +325,9 @@ def parse_budget(headers: HeaderLookup) -> float | None:
     Our own header is read first, then Envoy's, then gRPC's. At most an hour; 0.0 means that the time is gone.
     """
     for name in (TIMEOUT_MS, ENVOY_TIMEOUT_MS):
-        value = headers.get(name)
-        if value is not None:
-            digits = value.strip() if len(value) <= _MAX_VALUE else ""
-            if 0 < len(digits) <= 9 and digits.isascii() and digits.isdigit():  # noqa: PLR2004  the grammar's own bound
-                return min(int(digits) / 1e3, _MAX_BUDGET_S)
+        text = _text(headers.get(name), _MAX_VALUE)
+        if _digits(text, _MAX_BUDGET_DIGITS):
+            return min(int(text) / 1e3, _MAX_BUDGET_S)
     return _parse_grpc_timeout(headers.get(GRPC_TIMEOUT))
 
 
@@ -299,9 +337,9 @@ _GRPC_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n
 def _parse_grpc_timeout(value: str | None) -> float | None:
     if value is None or len(value) > _MAX_VALUE:
         return None
-    text = value.strip()
+    text = value.strip(" \t")  # not in lower case: M is a minute, m a millisecond
     digits, unit = text[:-1], _GRPC_UNITS.get(text[-1:])
-    if unit is None or not (0 < len(digits) <= 8 and digits.isascii() and digits.isdigit()):  # noqa: PLR2004  at most 8 digits (gRPC over HTTP/2)
+    if unit is None or not _digits(digits, _MAX_GRPC_DIGITS):
         return None
     return min(int(digits) * unit, _MAX_BUDGET_S)
 
@@ -310,27 +348,23 @@ _UNITS_BY_DIGITS: Final = {10: 1.0, 13: 1e-3, 16: 1e-6, 19: 1e-9}
 
 
 def parse_request_start(headers: HeaderLookup) -> float | None:
-    """Return when a proxy in front received the request, in seconds since 1970, or None.
+    """Return when a proxy in front received the request, in seconds since 1970 and at most 1e10, or None.
 
     ``t=`` is optional and the unit follows from the number of digits:
     nginx and Heroku write s and ms, Apache µs, Render ns.
     Anything else, a repeated header included, is no statement at all.
     """
     for name in (REQUEST_START, QUEUE_START):
-        value = headers.get(name)
-        if value is not None:
-            return _parse_timestamp(value)
+        started = _parse_timestamp(headers.get(name))
+        if started is not None:
+            return started
     return None
 
 
-def _parse_timestamp(value: str) -> float | None:
-    if len(value) > 32:  # noqa: PLR2004  longer than any form in use
-        return None
-    whole, dot, fraction = value.strip().removeprefix("t=").partition(".")
+def _parse_timestamp(value: str | None) -> float | None:
+    whole, dot, fraction = _text(value, _MAX_TIMESTAMP).removeprefix("t=").partition(".")
     unit = _UNITS_BY_DIGITS.get(len(whole))
-    if unit is None or not (whole.isascii() and whole.isdigit()):
-        return None
-    if dot and not (fraction.isascii() and fraction.isdigit()):
+    if unit is None or not _digits(whole, _MAX_TIMESTAMP) or (dot and not _digits(fraction, _MAX_TIMESTAMP)):
         return None
     return float(f"{whole}.{fraction or 0}") * unit
 
@@ -338,12 +372,18 @@ def _parse_timestamp(value: str) -> float | None:
 def hop_headers(
     *, caller: str | None, budget_s: float | None, criticality: Criticality | None, key: str | None
 ) -> Iterable[tuple[str, str]]:
-    """Yield the request headers for one hop. ``budget_s`` is what is left now; it is rounded down to milliseconds."""
-    if caller is not None:
-        yield CALLER, caller
-    if budget_s is not None:
-        yield TIMEOUT_MS, str(max(0, int(budget_s * 1000)))
+    """Yield the request headers for one hop.
+
+    ``budget_s`` is what is left now, in seconds: rounded down to milliseconds, at least 0 and at most an hour.
+    A caller or a key outside its grammar is left out, and so is a budget that is not a number.
+    """
+    label = parse_caller(caller)
+    if label is not None:
+        yield CALLER, label
+    if budget_s is not None and not isnan(budget_s):
+        yield TIMEOUT_MS, str(int(max(0.0, min(budget_s, _MAX_BUDGET_S)) * 1000))
     if criticality is not None:
         yield CRITICALITY, criticality.value
-    if key is not None:
-        yield KEY, key
+    digits = parse_key(key)
+    if digits is not None:
+        yield KEY, digits
