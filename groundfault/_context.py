@@ -52,7 +52,7 @@ class RequestContext:
         del self.faults[:-LEDGER_LIMIT]
 
     def fault_behind(self, error: BaseException) -> Fault | None:
-        """Return the fault that ``error`` is, explicitly comes from, or carries the response of; else None.
+        """Return the fault that ``error`` is, explicitly comes from, wraps, or carries the response of; else None.
 
         A group of errors (``asyncio.TaskGroup``) is put down to a fault only if each of its members is.
         """
@@ -77,8 +77,9 @@ class RequestContext:
             response = getattr(error, "response", None)
         except Exception:  # noqa: BLE001  a property of a stranger's error may raise; then it carries no response
             response = None
+        seen = (error, response, *error.args)  # requests hands urllib3's error on as an argument of its own
         for fault in reversed(self.faults):
-            if fault.carrier is error or (response is not None and fault.carrier is response):
+            if fault.carrier is not None and any(thing is fault.carrier for thing in seen):
                 return fault
         return None
 
