@@ -118,12 +118,13 @@ class ShedError(GroundFaultError):
         origin: str | None = None,
         response: Any = None,
     ) -> None:
+        # First, because a host library's base class beside this one sets a `response` of its own.
+        super().__init__(f"{resource}/{command} was shed by {origin or 'its callee'} ({reason or 'no reason given'})")
         self.resource = resource
         self.command = command
         self.reason = reason
         self.origin = origin
         self.response = response
-        super().__init__(f"{resource}/{command} was shed by {origin or 'its callee'} ({reason or 'no reason given'})")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.resource, self.command, self.reason, self.origin)
@@ -133,10 +134,10 @@ class CommandTimeoutError(GroundFaultError, TimeoutError):
     """The call took longer than ``timeout_s`` seconds."""
 
     def __init__(self, resource: str, command: str, timeout_s: float) -> None:
+        super().__init__(f"{resource}/{command} took longer than its timeout of {timeout_s:g} s")
         self.resource = resource
         self.command = command
         self.timeout_s = timeout_s
-        super().__init__(f"{resource}/{command} took longer than its timeout of {timeout_s:g} s")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.resource, self.command, self.timeout_s)
