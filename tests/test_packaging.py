@@ -1,0 +1,134 @@
+"""What a user gets from ``pip install``: a package that stands alone."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# -I: neither the working directory nor the user's own site-packages can stand in for what was installed.
+LOOK = """
+import sys
+before = set(sys.modules)
+import groundfault
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+import json
+from importlib import metadata, resources
+root = resources.files("groundfault")
+print(json.dumps({
+    "where": str(root),
+    "foreign": sorted(loaded - set(sys.stdlib_module_names) - {"groundfault"}),
+    "loaded": sorted(loaded),
+    "public": sorted(groundfault.__all__),
+    "missing": [name for name in groundfault.__all__ if not hasattr(groundfault, name)],
+    "typed": root.joinpath("py.typed").is_file(),
+    "locustfile": root.joinpath("lab", "locustfiles", "gronk_spike.py").is_file(),
+    "tests": root.joinpath("..", "tests").exists(),
+    "scripts": [script.name for script in metadata.entry_points(group="console_scripts")],
+    "requires": [line for line in metadata.requires("groundfault") or () if "extra ==" not in line],
+    "distributions": sorted(found.name for found in metadata.distributions()),
+}))
+"""
+
+
+def pip(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter's pip for another one, so that the environment itself holds nothing."""
+    return subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "--no-input", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=cwd,
+    )
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    """Return the interpreter of an environment that holds nothing but this package."""
+    place = tmp_path_factory.mktemp("installed")
+    venv.create(place / "venv", with_pip=False)
+    interpreter = place / "venv" / "bin" / "python"
+    installed = pip(interpreter, "install", "--no-deps", str(ROOT), cwd=place)
+    if installed.returncode != 0:
+        backend = pip(interpreter, "download", "--no-deps", "--dest", str(place), "hatchling", cwd=place)
+        if backend.returncode != 0:
+            pytest.skip(
+                "no package index is reachable, and building needs hatchling from one: " + backend.stderr[-300:]
+            )
+        pytest.fail(f"pip install . failed:\n{installed.stdout}\n{installed.stderr}")
+    return interpreter
+
+
+def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))}
+    return subprocess.run(
+        [str(python), "-I", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=python.parent,
+        env=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def seen(python) -> dict:
+    looked = run(python, "-c", LOOK)
+    assert looked.returncode == 0, looked.stderr
+    return json.loads(looked.stdout)
+
+
+@pytest.mark.e2e
+def test_the_installed_package_is_the_one_looked_at(seen, python):
+    assert Path(seen["where"]).is_relative_to(python.parent.parent)
+    assert seen["distributions"] == ["groundfault"]
+
+
+@pytest.mark.e2e
+def test_importing_it_loads_nothing_from_outside_the_standard_library(seen):
+    assert seen["foreign"] == []
+    assert "groundfault" in seen["loaded"]
+
+
+@pytest.mark.e2e
+def test_it_requires_nothing(seen):
+    assert seen["requires"] == []
+
+
+@pytest.mark.e2e
+def test_every_public_name_is_there(seen):
+    assert seen["public"]
+    assert seen["missing"] == []
+
+
+@pytest.mark.e2e
+def test_its_types_and_its_scenario_ship_and_its_tests_do_not(seen):
+    assert seen["typed"]
+    assert seen["locustfile"]
+    assert not seen["tests"]
+
+
+@pytest.mark.e2e
+def test_its_command_ships(seen, python):
+    assert seen["scripts"] == ["groundfault"]
+    assert (python.parent / "groundfault").is_file()
+
+
+@pytest.mark.e2e
+def test_the_core_alone_serves_and_calls(python):
+    """Both halves work where no extra is installed."""
+    program = """
+from groundfault import wire
+from groundfault.vocabulary import Reason
+answer = wire.answer(Reason.QUEUE_WAIT, "saber")
+assert wire.read_refusal(503, {name: value for name, value in answer.headers}).origin == "saber"
+"""
+    done = run(python, "-c", program)
+    assert done.returncode == 0, done.stderr
