@@ -1,0 +1,100 @@
+"""The command line: ``groundfault --version`` and ``groundfault demo``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["main"]
+
+_DEMO_NEEDS = (
+    *("gunicorn", "jinja2", "locust", "matplotlib", "psutil", "requests"),
+    *("rich", "starlette", "structlog", "uvicorn", "werkzeug"),
+)
+
+FAILED = 1
+"""The demo could not run; the last line on standard error says why and what to do."""
+
+USAGE = 2
+"""The command line made no sense (argparse's own code)."""
+
+VOID = 3
+"""The demo ran, but its protected phase says nothing, because the machine or the generator was at fault."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0, one of the above, or 128 + the signal that stopped it."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command != "demo":
+        parser.error("say what to do: groundfault demo")
+    if sys.platform == "win32":
+        return _fail("the demo needs a POSIX system: gunicorn, one of its servers, does not run on Windows")
+    missing = [name for name in _DEMO_NEEDS if find_spec(name) is None]
+    if missing:
+        return _fail(f"the demo needs {', '.join(missing)}: pip install 'groundfault[demo]'")
+    from groundfault.lab import session  # noqa: PLC0415  needs what was just looked for
+
+    try:
+        valid = session.demo(
+            out=options.out,
+            factor=options.spike,
+            quick=options.quick,
+            as_json=options.json,
+            keep_logs=options.keep_logs,
+            scale=options.scale,
+        )
+    except session.DemoError as error:
+        return _fail(str(error))
+    except session.StoppedError as stopped:
+        _fail("stopped; nothing is left running")
+        return 128 + int(stopped.args[0])
+    return 0 if valid else VOID
+
+
+def _fail(message: str) -> int:
+    print(f"groundfault: {message}", file=sys.stderr)  # noqa: T201  this is the command line
+    return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="groundfault", description="Overload protection for Python services.")
+    parser.add_argument("--version", action="version", version=f"groundfault {version('groundfault')}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    demo = commands.add_parser(
+        "demo",
+        help="a spike on a real chain of services, with and without protection",
+        description="Starts a chain of three services on this machine and drives an eightfold spike through it, three "
+        "times: unprotected, with plain 503s, and with annotated ones. Takes about four minutes; writes a report.",
+    )
+    demo.add_argument("--quick", action="store_true", help="about a minute; shorter phases, noisier numbers")
+    demo.add_argument(
+        "--json", action="store_true", help="print the summary as JSON; everything else on standard error"
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo-report"), metavar="DIR", help="where the report goes (demo-report)"
+    )
+    demo.add_argument("--spike", type=_factor, default=8.0, metavar="N", help="how many times the usual traffic (8)")
+    demo.add_argument("--keep-logs", action="store_true", help="keep the services' logs and journals in DIR/logs")
+    demo.add_argument("--scale", type=_scale, default=1.0, help=argparse.SUPPRESS)  # the tests' way to a run of seconds
+    return parser
+
+
+def _factor(text: str) -> float:
+    return _between(text, 1.0, 50.0)
+
+
+def _scale(text: str) -> float:
+    return _between(text, 0.1, 10.0)
+
+
+def _between(text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}, not {text!r}")
+    return value

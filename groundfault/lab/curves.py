@@ -1,0 +1,97 @@
+"""How much traffic arrives when: a rate curve and the arrivals drawn from it. Pure; no clock, no I/O.
+
+The load is *open-loop*: requests arrive when the curve says so, however slowly the service answers.
+A closed loop (a fixed number of users who wait for their answers) slows down with the service
+and so never shows it an overload.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+__all__ = ["Spike", "arrivals"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spike:
+    """A Gronk spike: one touchdown, and everybody opens the app at once.
+
+    ``base_rps`` requests per second for ``before_s`` seconds, then a rise over ``rise_s`` to ``factor`` times as many,
+    held until ``spike_s`` seconds after the rise began, then the base again at once, for ``after_s``.
+    The sudden end is the hard case for recovery: whatever has piled up by then is seen against the clock from there.
+
+    Raises ValueError for a rate that is not positive, a factor below 1, or a duration that is negative
+    or, for ``rise_s``, longer than the spike.
+    """
+
+    base_rps: float
+    factor: float = 8.0
+    before_s: float = 10.0
+    spike_s: float = 20.0
+    after_s: float = 20.0
+    rise_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.base_rps < float("inf"):
+            raise ValueError(f"base_rps must be above 0, not {self.base_rps:g}")
+        if not 1 <= self.factor < float("inf"):
+            raise ValueError(f"factor must be at least 1, not {self.factor:g}")
+        for name in ("before_s", "spike_s", "after_s", "rise_s"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be at least 0, not {value:g}")
+        if self.rise_s > self.spike_s:
+            raise ValueError(f"rise_s must be at most spike_s, {self.spike_s:g}, not {self.rise_s:g}")
+
+    @property
+    def spike_end_s(self) -> float:
+        """When the spike ends, in seconds from the start."""
+        return self.before_s + self.spike_s
+
+    @property
+    def total_s(self) -> float:
+        """How long it all takes, in seconds."""
+        return self.spike_end_s + self.after_s
+
+    @property
+    def peak_rps(self) -> float:
+        """The highest rate, in requests per second."""
+        return self.base_rps * self.factor
+
+    def rate(self, t: float) -> float:
+        """Return the requests per second due ``t`` seconds after the start; 0.0 before it and after the end."""
+        if not 0 <= t < self.total_s:
+            return 0.0
+        into = t - self.before_s
+        if into < 0 or into >= self.spike_s:
+            return self.base_rps
+        share = into / self.rise_s if into < self.rise_s else 1.0
+        return self.base_rps * (1.0 + (self.factor - 1.0) * share)
+
+    def expected(self, start: float, end: float) -> float:
+        """Return how many requests are due between two moments on average: the integral of :meth:`rate`."""
+        corners = (0.0, self.before_s, self.before_s + self.rise_s, self.spike_end_s, self.total_s)
+        total = 0.0
+        for left, right in pairwise(corners):
+            a, b = max(start, left), min(end, right)
+            if a < b:  # linear between two corners, so the rate in the middle is the mean
+                total += self.rate((a + b) / 2) * (b - a)
+        return total
+
+
+def arrivals(curve: Spike, *, scale: float = 1.0, seed: str = "gronk") -> Iterator[float]:
+    """Yield the moments, in seconds from the start, at which requests are due: a non-homogeneous Poisson process.
+
+    ``scale`` multiplies the curve. The same curve, scale and seed give the same moments, on every machine.
+    By thinning (Lewis and Shedler 1979): candidates at the peak rate, each kept with probability rate / peak.
+    """
+    peak = curve.peak_rps * scale
+    if peak <= 0:
+        return
+    dice = random.Random(seed)
+    t = dice.expovariate(peak)
+    while t < curve.total_s:
+        if dice.random() * peak < curve.rate(t) * scale:
+            yield t
+        t += dice.expovariate(peak)

@@ -1,0 +1,205 @@
+"""The plots of the report, as SVG with text as text, in a light and a dark scheme, and the headline as PNG."""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from groundfault.lab.curves import Spike
+from groundfault.lab.series import Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["DARK", "LIGHT", "Scheme", "headline", "innocents", "png", "queue_wait", "shed_share", "svg", "trips"]
+
+PHASES = ("unprotected", "plain-503", "groundfault")
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """Colors of one rendering. The three runs differ in color and in dash, so that anybody can tell them apart."""
+
+    name: str
+    paper: str
+    ink: str
+    faint: str
+    band: str
+    runs: Mapping[str, str]
+
+
+# The runs' hues are from Okabe and Ito's palette, told apart with any color vision; lightened for the dark paper.
+LIGHT = Scheme(
+    "light", "#ffffff", "#1f2328", "#8b949e", "#f3f0e8",
+    {"unprotected": "#c04a00", "plain-503": "#a06a00", "groundfault": "#0060a8"},
+)  # fmt: skip
+DARK = Scheme(
+    "dark", "#0d1117", "#e6edf3", "#7d8590", "#1c2128",
+    {"unprotected": "#ff8a50", "plain-503": "#e3b341", "groundfault": "#58a6ff"},
+)  # fmt: skip
+_DASHES = {"unprotected": (0, (1.2, 1.2)), "plain-503": (0, (5, 2)), "groundfault": "solid"}
+_WIDTHS = {"unprotected": 1.8, "plain-503": 1.8, "groundfault": 2.6}
+
+Runs = Mapping[str, Series]
+
+
+@contextmanager
+def _style(scheme: Scheme) -> Iterator[None]:
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",  # text stays text: it can be searched, read aloud, and needs no embedded font
+        "svg.hashsalt": f"groundfault-{scheme.name}",
+        "font.family": "sans-serif",
+        "font.size": 10.5,
+        "figure.facecolor": scheme.paper,
+        "axes.facecolor": scheme.paper,
+        "axes.edgecolor": scheme.faint,
+        "axes.labelcolor": scheme.ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.color": scheme.ink,
+        "xtick.color": scheme.ink,
+        "ytick.color": scheme.ink,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "axes.titleweight": "bold",
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def _seconds_axis(axes: "Axes", curve: Spike, scheme: Scheme) -> None:
+    axes.axvspan(curve.before_s, curve.spike_end_s, color=scheme.band, zorder=0, linewidth=0)
+    axes.set_xlim(0, curve.total_s)
+    axes.margins(y=0)
+
+
+def _lines(axes: "Axes", runs: Runs, scheme: Scheme, values: Callable[[Series], list[Any]]) -> None:
+    for phase in PHASES:
+        if phase in runs:
+            ys = [float("nan") if value is None else value for value in values(runs[phase])]
+            xs = [second + 0.5 for second in range(len(ys))]  # a second's value stands in its middle
+            axes.plot(
+                xs, ys, color=scheme.runs[phase], linestyle=_DASHES[phase], linewidth=_WIDTHS[phase], label=phase,
+                zorder=3 if phase == "groundfault" else 2,
+            )  # fmt: skip
+
+
+def headline(runs: Runs, curve: Spike, capacity_rps: float, scheme: Scheme) -> Figure:
+    """Draw what the fans ask for, above what they get in time, for the three runs."""
+    with _style(scheme):
+        figure = Figure(figsize=(9.6, 5.2), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+        _seconds_axis(above, curve, scheme)
+        points = [point / 20 for point in range(int(curve.total_s * 20))]
+        above.fill_between(points, [curve.rate(t) for t in points], color=scheme.faint, alpha=0.45, linewidth=0)
+        above.axhline(capacity_rps, color=scheme.ink, linestyle="dashed", linewidth=1)
+        above.set_ylim(0, curve.peak_rps * 1.12)
+        above.set_ylabel("requests/s")
+        above.set_title(f"What the fans ask for: {curve.factor:g} times the usual, within a second")
+        above.annotate(
+            f"{curve.peak_rps:.0f}/s",
+            (curve.spike_end_s, curve.peak_rps),
+            (6, -4),
+            textcoords="offset points",
+            va="top",
+        )
+        _seconds_axis(below, curve, scheme)
+        below.axhline(capacity_rps, color=scheme.ink, linestyle="dashed", linewidth=1)
+        below.annotate(
+            f"capacity, {capacity_rps:.0f}/s", (curve.total_s, capacity_rps), (-4, 5), textcoords="offset points",
+            ha="right",
+        )  # fmt: skip
+        _lines(below, runs, scheme, lambda series: series.goodput)
+        below.set_ylim(0, capacity_rps * 1.35)
+        below.set_ylabel("answers in time, per second")
+        below.set_xlabel("seconds")
+        below.set_title("What they get: answers within a second of asking")
+        below.legend(loc="upper left", ncols=3, frameon=False)
+        return figure
+
+
+def innocents(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
+    """Draw the share of innocents who were served in time."""
+    with _style(scheme):
+        figure, axes = _single(curve, scheme)
+        _lines(axes, runs, scheme, lambda series: [None if v is None else v * 100 for v in series.innocents])
+        axes.set_ylim(0, 105)
+        axes.set_ylabel("served in time, %")
+        axes.legend(loc="lower left", ncols=3, frameon=False)
+        return figure
+
+
+def queue_wait(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
+    """Draw how long requests had waited when saber saw them."""
+    with _style(scheme):
+        figure, axes = _single(curve, scheme)
+        _lines(axes, runs, scheme, lambda series: series.queue_wait_ms)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("waited before saber, ms (p95)")
+        axes.legend(loc="upper right", frameon=False)
+        return figure
+
+
+def shed_share(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
+    """Draw the share of requests that saber refused."""
+    with _style(scheme):
+        figure, axes = _single(curve, scheme)
+        _lines(axes, runs, scheme, lambda series: [None if v is None else v * 100 for v in series.shed_share])
+        axes.set_ylim(0, 105)
+        axes.set_ylabel("refused by saber, %")
+        axes.legend(loc="upper right", frameon=False)
+        return figure
+
+
+def trips(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
+    """Draw when a circuit opened, a row for each edge of each run; a row without marks stands for none."""
+    edges = sorted({edge for run in runs.values() for _, edge in run.trips} | {"grouper -> saber", "topps -> grouper"})
+    rows = [(phase, edge) for phase in PHASES[1:] if phase in runs for edge in edges]
+    with _style(scheme):
+        figure, axes = _single(curve, scheme, height=0.6 + 0.36 * len(rows))
+        for at, (phase, edge) in enumerate(rows):
+            moments = [moment for moment, where in runs[phase].trips if where == edge]
+            axes.axhline(at, color=scheme.faint, linewidth=0.5, zorder=1)
+            axes.scatter(moments, [at] * len(moments), color=scheme.runs[phase], marker="X", s=55, zorder=3)
+            axes.annotate(f"{len(moments)}", (1.01, at), xycoords=("axes fraction", "data"), va="center")
+        axes.set_yticks(range(len(rows)), [f"{phase}: {edge.replace('->', '→')}" for phase, edge in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        return figure
+
+
+def _single(curve: Spike, scheme: Scheme, height: float = 2.9) -> tuple[Figure, "Axes"]:
+    figure = Figure(figsize=(9.6, height), layout="constrained")
+    axes = figure.subplots()
+    _seconds_axis(axes, curve, scheme)
+    axes.set_xlabel("seconds")
+    return figure, axes
+
+
+def png(figure: Figure, scheme: Scheme) -> bytes:
+    """Render as PNG, twice as dense as a screen of 2010."""
+    with _style(scheme):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=160)
+        return buffer.getvalue()
+
+
+def svg(figure: Figure, scheme: Scheme) -> str:
+    """Render as a stand-alone SVG file; the same figure gives the same bytes."""
+    with _style(scheme):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        return buffer.getvalue()
+
+
+_ID = re.compile(r'(\bid="|href="#|url\(#)')
+
+
+def inline(document: str, prefix: str) -> str:
+    """Return the ``<svg>`` element of an SVG file for use inside a page, with ids of its own among its siblings."""
+    element = document[document.index("<svg") :]
+    return _ID.sub(lambda match: match.group(1) + prefix, element)
