@@ -1,0 +1,210 @@
+"""What a shell of either protocol knows about a request: who sent it, what it asks for, and what was decided.
+
+Nothing in a header raises, and nothing in a header is believed of a peer that is not trusted,
+except what can only hurt the request itself: a shorter deadline, a lower criticality.
+"""
+
+from contextlib import suppress
+from random import uniform
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from groundfault import wire
+from groundfault._context import RequestContext, serving
+from groundfault.errors import GroundFaultError
+from groundfault.events import note_internal_error
+from groundfault.shedding import _propagation
+from groundfault.shedding._routes import route_of
+from groundfault.shedding._socket import self_test
+from groundfault.shedding._threads import ThreadQueue
+from groundfault.shedding._wait import Bracket, header_age
+from groundfault.shedding.settings import RequestInfo
+from groundfault.shedding.shedder import TCP_INFO, Admission, Rules, Shedder
+from groundfault.vocabulary import Criticality, Mode, Reason
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+__all__ = ["HINTS", "TRACEPARENT", "Visit", "arrive", "retry_after"]
+
+HINTS: Final = (
+    wire.TIMEOUT_MS,
+    wire.ENVOY_TIMEOUT_MS,
+    wire.GRPC_TIMEOUT,
+    wire.REQUEST_START,
+    wire.QUEUE_START,
+    wire.CRITICALITY,
+    wire.KEY,
+    wire.CALLER,
+)
+"""Every request header that is understood here. A request without any of them is not asked for each."""
+TRACEPARENT: Final = "Traceparent"
+
+_TRACE_LENGTH: Final = 55  # W3C Trace Context, version 00
+_TRACE_SIGNS: Final = frozenset("0123456789abcdef-")
+
+
+class Visit:
+    """One request between its arrival and its end."""
+
+    __slots__ = ("_token", "admission", "context", "rules", "shedder")
+
+    def __init__(self, shedder: Shedder, rules: Rules, admission: Admission, context: RequestContext) -> None:
+        self.shedder = shedder
+        self.rules = rules
+        self.admission = admission
+        self.context = context
+        self._token: Token[RequestContext | None] | None = None
+
+    @property
+    def visible(self) -> bool:
+        """Whether the client may see anything of us: not in shadow mode."""
+        return self.rules.mode is Mode.ENFORCE
+
+    def open(self) -> None:
+        """Make the context that of the code that runs from here on."""
+        self._token = serving.set(self.context)
+
+    def close(self) -> None:
+        """End the request: free its place, forget its context. Never raises; a second call changes nothing."""
+        self.shedder.release(self.admission)
+        token, self._token = self._token, None
+        if token is not None:
+            try:
+                serving.reset(token)
+            except ValueError:  # a server that closes the response in another context than it was made in
+                serving.set(None)
+        self.context.faults.clear()  # carriers are exceptions, whose tracebacks lead back here
+
+    def verdict_on_error(self, error: BaseException) -> "_propagation.Verdict | None":
+        """Return what to answer instead of raising ``error``, or None if it is not a dependency's doing."""
+        if not self.visible or not (self.context.faults or isinstance(error, GroundFaultError) or _has_answer(error)):
+            return None
+        return _propagation.of_error(error, self.context)
+
+    def verdict_on_status(self, status: int) -> "_propagation.Verdict | None":
+        """Return how to annotate the application's own answer, or None to leave it alone."""
+        if not self.context.faults or not self.visible:
+            return None
+        return _propagation.of_status(status, self.context)
+
+
+def _has_answer(error: BaseException) -> bool:
+    return wire.refusal_in(error) is not None
+
+
+class _Said(NamedTuple):
+    """What the headers say, as far as it is believed."""
+
+    budget_s: float | None = None
+    age_s: float | None = None
+    criticality: Criticality | None = None
+    key: str | None = None
+    caller: str | None = None
+
+
+def arrive(
+    shedder: Shedder,
+    *,
+    method: str,
+    path: str,
+    headers: wire.HeaderLookup,
+    hinted: bool,
+    peer: str | None,
+    reading: Bracket | str,
+    on_loop: bool,
+    threads: ThreadQueue | None = None,
+) -> Visit:
+    """Read the request's headers and decide about it.
+
+    ``hinted``: whether it carries any of :data:`HINTS`. ``reading``: what the kernel says about its wait.
+    """
+    rules = shedder.rules
+    settings = rules.settings
+    said = _said(shedder, rules, headers, peer) if hinted else _NOTHING
+    criticality, key = said.criticality, said.key
+    if settings.criticality is not None or (settings.identity is not None and key is None):
+        info = RequestInfo(method, path, headers, peer)
+        criticality = _ask_criticality(settings.criticality, info) or criticality
+        key = key or _ask_key(shedder, settings.identity, info)
+    wait_s = None
+    if isinstance(reading, Bracket):
+        if self_test.failure is None:
+            wait_s = reading.lower_s
+    else:
+        shedder.refuse_signal(TCP_INFO, reading)
+    trace = headers.get(TRACEPARENT)
+    if trace is not None and (len(trace) != _TRACE_LENGTH or not _TRACE_SIGNS.issuperset(trace)):
+        trace = None
+    admission = shedder.admit(
+        route_of(method, path),
+        wait_s,
+        on_loop=on_loop,
+        age_s=said.age_s,
+        criticality=criticality or Criticality.CRITICAL,
+        key=key,
+        budget_s=said.budget_s,
+        health=path in rules.health,
+        threads=threads,
+        caller=said.caller,
+        traceparent=trace,
+    )
+    context = RequestContext(settings.service, None, criticality, key, said.caller, trace)
+    if said.budget_s is not None and rules.mode is Mode.ENFORCE:
+        # Only what the caller said caps calls made for it; a default of ours could break those it never meant.
+        context.deadline = admission.began + said.budget_s - max(wait_s or 0.0, said.age_s or 0.0)
+    return Visit(shedder, rules, admission, context)
+
+
+_NOTHING: Final = _Said()
+
+
+def _said(shedder: Shedder, rules: Rules, headers: wire.HeaderLookup, peer: str | None) -> _Said:
+    trusted = rules.trust.believes(peer)
+    longest_s = rules.settings.deadline_s
+    if trusted:
+        longest_s = max(longest_s, rules.settings.max_deadline_s)
+    budget_s = wire.parse_budget(headers)
+    if budget_s is not None:
+        budget_s = min(budget_s, longest_s)
+    criticality = wire.parse_criticality(headers.get(wire.CRITICALITY))
+    if not trusted:  # a stranger may only ask for less
+        return _Said(budget_s, criticality=None if criticality is Criticality.CRITICAL_PLUS else criticality)
+    return _Said(
+        budget_s,
+        header_age(wire.parse_request_start(headers), shedder.wall_clock()),
+        criticality,
+        wire.parse_key(headers.get(wire.KEY)),
+        shedder.fold_caller(wire.parse_caller(headers.get(wire.CALLER))),
+    )
+
+
+def _ask_criticality(ask: object, info: RequestInfo) -> Criticality | None:
+    if not callable(ask):
+        return None
+    try:
+        answer = ask(info)
+        return None if answer is None else Criticality(answer)
+    except Exception as error:  # noqa: BLE001  the user's callable; without it the request is an ordinary one
+        note_internal_error("criticality", error)
+        return None
+
+
+def _ask_key(shedder: Shedder, ask: object, info: RequestInfo) -> str | None:
+    if not callable(ask):
+        return None
+    try:
+        identity = ask(info)
+        return None if identity is None else shedder.key_of(str(identity))
+    except Exception as error:  # noqa: BLE001  as above
+        note_internal_error("identity", error)
+        return None
+
+
+def retry_after(rules: Rules, reason: Reason) -> tuple[str, str] | None:
+    """Return a ``Retry-After`` header, drawn anew each time so that clients do not come back together; or None."""
+    span = rules.settings.retry_after_s
+    if span is None or not reason.retryable:
+        return None
+    with suppress(ValueError, OverflowError):
+        return "Retry-After", str(max(1, round(uniform(*span))))
+    return None

@@ -1,0 +1,253 @@
+"""What is remembered about one route, and the bounds on how many there are. Pure: ``now`` is an argument."""
+
+from functools import lru_cache
+from math import inf, log2
+from typing import Final
+
+__all__ = ["OTHER", "Baseline", "Rate", "Route", "Routes", "route_of"]
+
+OTHER: Final = "other"
+"""The route of all requests beyond the first 256 routes."""
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._~-")
+_MAX_SEGMENT: Final = 32
+_MAX_SEGMENTS: Final = 4
+_MAX_CACHED_PATH: Final = 256
+
+
+def route_of(method: str, path: str) -> str:
+    """Fold a request line into a label: few enough to keep state for, and safe to show anywhere.
+
+    A segment that holds a digit or anything but letters and ``._~-``, or is longer than 32 characters, becomes ``*``.
+    After the fourth segment the rest becomes ``**``; a method outside the usual ones becomes ``OTHER``.
+    """
+    if len(path) > _MAX_CACHED_PATH:  # the cache must not hold what a client can make long
+        return _fold(method, path[:_MAX_CACHED_PATH])
+    return _cached_fold(method if method in _METHODS else "OTHER", path)
+
+
+def _fold(method: str, path: str) -> str:
+    segments = path.split("/", _MAX_SEGMENTS + 1)[1:]
+    kept = [
+        segment if len(segment) <= _MAX_SEGMENT and _PLAIN.issuperset(segment) else "*"
+        for segment in segments[:_MAX_SEGMENTS]
+    ]
+    if len(segments) > _MAX_SEGMENTS:
+        kept.append("**")
+    return f"{method if method in _METHODS else 'OTHER'} /{'/'.join(kept)}"
+
+
+_cached_fold = lru_cache(maxsize=2048)(_fold)
+
+
+class Rate:
+    """Completions per second: the second-highest of the last eight buckets of 125 ms.
+
+    A server that is busy completes at its capacity in every bucket; one with gaps does so in the full ones.
+    The highest is left out because it may hold a burst that had piled up behind a pause.
+    """
+
+    __slots__ = ("_counts", "_slot")
+
+    _BUCKETS: Final = 8
+    _PER_S: Final = 8.0
+
+    def __init__(self) -> None:
+        self._counts = [0] * self._BUCKETS
+        self._slot = 0
+
+    def _advance(self, now: float) -> None:
+        slot = int(now * self._PER_S)
+        gone = slot - self._slot
+        if gone >= self._BUCKETS:
+            self._counts = [0] * self._BUCKETS
+        else:
+            for passed in range(self._slot + 1, slot + 1):
+                self._counts[passed % self._BUCKETS] = 0
+        self._slot = max(slot, self._slot)
+
+    def count(self, now: float) -> None:
+        """Count one completion."""
+        if int(now * self._PER_S) != self._slot:
+            self._advance(now)
+        self._counts[self._slot % self._BUCKETS] += 1
+
+    def per_s(self, now: float) -> float:
+        """Return completions per second; 0.0 if fewer than two buckets hold any."""
+        self._advance(now)
+        return sorted(self._counts)[-2] * self._PER_S
+
+
+class Baseline:
+    """The service time when nothing is wrong: the least of the last minute's medians over 5 s.
+
+    A median of fewer than ten samples is none. ``service_s`` is 20 ms until one is known.
+    Samples are counted in a histogram of quarter octaves, so the result is right to a tenth at constant cost.
+    """
+
+    __slots__ = ("_counts", "_medians", "_since", "_total", "service_s")
+
+    _BUCKET_S: Final = 5.0
+    _SPAN_S: Final = 60.0
+    _ENOUGH: Final = 10
+    _FLOOR_S: Final = 1e-5
+    _CELLS: Final = 88  # up to 41 s
+
+    START_S: Final = 0.02
+
+    def __init__(self, now: float) -> None:
+        self.service_s = self.START_S
+        self._since = now
+        self._counts = [0] * self._CELLS
+        self._total = 0
+        self._medians: list[tuple[float, float]] = []
+
+    def sample(self, now: float, seconds: float) -> bool:
+        """Count one service time; return true if ``service_s`` was looked at anew."""
+        renewed = now - self._since >= self._BUCKET_S
+        if renewed:
+            self._close(now)
+        cell = int(4 * log2(seconds / self._FLOOR_S)) if seconds > self._FLOOR_S else 0
+        self._counts[min(cell, self._CELLS - 1)] += 1
+        self._total += 1
+        return renewed
+
+    def _close(self, now: float) -> None:
+        if self._total >= self._ENOUGH:
+            self._medians.append((self._since, self._median()))
+        self._medians = [each for each in self._medians if now - each[0] <= self._SPAN_S]
+        if self._medians:
+            self.service_s = min(median for _, median in self._medians)
+        self._since = now
+        self._counts = [0] * self._CELLS
+        self._total = 0
+
+    def _median(self) -> float:
+        left = (self._total + 1) // 2
+        for cell, count in enumerate(self._counts):
+            left -= count
+            if left <= 0:
+                return self._FLOOR_S * float(2.0 ** ((cell + 0.5) / 4))
+        return self.service_s
+
+
+class Route:
+    """One route: how many of its requests are being worked on, how long they take, how many finish a second.
+
+    A request is *open* from its admission until its answer begins: a client that reads slowly, or a stream that lasts
+    for hours, says nothing about how fast this server answers.
+    """
+
+    __slots__ = (
+        "_least",
+        "_least_before",
+        "_least_since",
+        "_refused",
+        "done_at",
+        "name",
+        "open",
+        "rate",
+        "service_s",
+        "sync",
+        "used_at",
+    )
+
+    _EWMA: Final = 1 / 8
+    _HALF_S: Final = 300.0
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.open = 0
+        self.service_s = 0.0  # 0.0: nothing has finished yet
+        self.sync: bool | None = None  # None: not known
+        self.rate = Rate()
+        self.used_at = now
+        self.done_at = now
+        self._least = inf
+        self._least_before = inf
+        self._least_since = now
+        self._refused = False
+
+    @property
+    def natural_s(self) -> float:
+        """How long a request takes when there is no queue inside: the least recent mean of the last 5 to 10 minutes.
+
+        Infinite until one has finished. Time in which this route was refusing never raises it,
+        or an overload that lasts would become what is natural.
+        """
+        return min(self._least, self._least_before)
+
+    def enter(self, now: float) -> None:
+        """Count a request that begins."""
+        if self.open == 0:
+            self.done_at = now  # nothing was open, so nothing could finish: patience starts here
+        self.open += 1
+        self.used_at = now
+
+    def note_refusal(self) -> None:
+        """Remember that this span of time is not a natural one."""
+        self._refused = True
+
+    def finish(self, now: float, seconds: float | None) -> None:
+        """Count a request whose answer begins ``seconds`` after it was admitted; None keeps that out of the times."""
+        self.leave()
+        self.done_at = now
+        self.rate.count(now)
+        if seconds is None:
+            return
+        if self.service_s:
+            self.service_s += (seconds - self.service_s) * self._EWMA
+        else:
+            self.service_s = max(seconds, 1e-6)
+        if now - self._least_since >= self._HALF_S:
+            self._least_before = min(self._least_before, self._least) if self._refused else self._least
+            self._least = inf
+            self._least_since = now
+            self._refused = False
+        self._least = min(self._least, self.service_s)
+
+    def leave(self) -> None:
+        """Count a request that ended without an answer, as one does that its client has left."""
+        self.open = max(0, self.open - 1)
+
+
+class Routes:
+    """The routes of a process, at most 256 of them.
+
+    A route is made when one of its requests has been answered with something other than 404 or 405,
+    and until then shares the state of ``other``: whoever asks for paths that do not exist cannot use up the places.
+    When all are taken, those idle for five minutes make room.
+    """
+
+    __slots__ = ("_looked_at", "_routes", "other")
+
+    LIMIT: Final = 256
+    _IDLE_S: Final = 300.0
+    _LOOK_S: Final = 10.0
+
+    def __init__(self, now: float) -> None:
+        self.other = Route(OTHER, now)
+        self._routes: dict[str, Route] = {}
+        self._looked_at = -inf
+
+    def find(self, name: str) -> Route:
+        """Return the route's state, or that of ``other``."""
+        return self._routes.get(name, self.other)
+
+    def learn(self, name: str, now: float) -> None:
+        """Make a state for the route unless there are too many."""
+        if name in self._routes:
+            return
+        if len(self._routes) >= self.LIMIT:
+            self._make_room(now)
+        if len(self._routes) < self.LIMIT:
+            self._routes[name] = Route(name, now)
+
+    def _make_room(self, now: float) -> None:
+        if now - self._looked_at < self._LOOK_S:
+            return
+        self._looked_at = now
+        self._routes = {
+            name: route for name, route in self._routes.items() if route.open or now - route.used_at < self._IDLE_S
+        }

@@ -1,0 +1,560 @@
+"""The server half without HTTP: decides about requests, counts them, and says what it sees."""
+
+import os
+import random
+import weakref
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from threading import RLock
+from typing import Any, Final
+
+from groundfault._clock import Clock, monotonic, wall
+from groundfault.events import (
+    RequestSeen,
+    SettingsChanged,
+    SheddingChanged,
+    Sinks,
+    default_sinks,
+    internal_errors,
+    note_internal_error,
+)
+from groundfault.shedding._admission import (
+    Ladder,
+    TokenBucket,
+    bounds,
+    crowded,
+    loop_bounds,
+    observe,
+    passes,
+    threshold,
+)
+from groundfault.shedding._routes import Baseline, Rate, Route, Routes
+from groundfault.shedding._socket import self_test
+from groundfault.shedding._threads import ThreadQueue
+from groundfault.shedding._trust import Trust
+from groundfault.shedding._wait import Offset
+from groundfault.shedding.settings import ShedderSettings
+from groundfault.vocabulary import Criticality, Mode, Reason
+from groundfault.wire import key_fraction
+
+__all__ = ["Admission", "Shedder", "ShedderSnapshot"]
+
+TCP_INFO: Final = "tcp-info"
+REQUEST_START: Final = "request-start"
+NO_SIGNAL: Final = "none"
+
+QUIET_S: Final = 3.0
+"""So long without a refusal ends an episode of shedding; shorter pauses within one overload are common."""
+
+_MAX_CALLERS: Final = 256
+_OTHER_CALLER: Final = "other"
+_ERRORS_TOLERATED: Final = 10
+_ERROR_SPAN_S: Final = 60.0
+
+_SALT: Final = os.urandom(16)  # made at import, so that workers forked from one parent make the same keys
+_NOT_A_ROUTE: Final = frozenset({404, 405})
+_LAST_GOOD: Final = 399
+_OVERLOAD: Final = frozenset({Reason.QUEUE_WAIT, Reason.CONCURRENCY})
+
+
+class Admission:
+    """What was decided about one request; handed back to :meth:`Shedder.answered` and :meth:`Shedder.release`.
+
+    ``reason`` is None for an admitted request. ``refused`` is false where shadow mode lets a refused one through.
+    """
+
+    __slots__ = ("began", "generation", "name", "on_loop", "open", "queued_s", "reason", "refused", "released", "route")
+
+    def __init__(self, name: str, route: Route, began: float, *, on_loop: bool, generation: int) -> None:
+        self.name = name
+        self.route = route
+        self.began = began
+        self.on_loop = on_loop
+        self.generation = generation
+        self.queued_s = 0.0
+        self.reason: Reason | None = None
+        self.refused = False
+        self.open = False  # set while the request counts as open on its route
+        self.released = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShedderSnapshot:
+    """One shedder at one moment, for pages and scrapes. Times are seconds.
+
+    ``signal`` is where the last wait came from: ``tcp-info``, ``request-start`` or ``none``;
+    ``signals_refused`` says of better ones why they cannot be used.
+    ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
+    admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too.
+    ``stepped_aside`` says that after ten internal errors within a minute requests are let through untouched for one.
+    """
+
+    service: str
+    mode: Mode
+    signal: str
+    signals_refused: Mapping[str, str]
+    in_flight: int
+    shedding: bool
+    draining: bool
+    stepped_aside: bool
+    thresholds: Mapping[str, float]
+    service_time_s: float
+    admitted: Mapping[Criticality, int]
+    shed: Mapping[tuple[Reason, Criticality], int]
+    internal_errors: Mapping[str, int]
+    settings: ShedderSettings
+
+
+class Rules:
+    """One settings value and what follows from it; swapped as a whole and read once per decision."""
+
+    __slots__ = ("health", "mode", "off", "salt", "settings", "trust")
+
+    def __init__(self, settings: ShedderSettings, *, killed: bool) -> None:
+        self.settings = settings
+        self.mode = Mode.OFF if killed else settings.mode
+        self.off = self.mode is Mode.OFF
+        self.health = frozenset(settings.health_paths)
+        self.trust = Trust(settings.trusted_callers)
+        self.salt = _SALT if settings.key_salt is None else settings.key_salt.encode()
+
+
+_all: "weakref.WeakSet[Shedder]" = weakref.WeakSet()
+
+
+class Shedder:
+    """Decides which requests of one service are refused. Thread-safe, and safe to fork.
+
+    ``settings``, or single settings as keywords, which go before it; see
+    :class:`~groundfault.shedding.settings.ShedderSettings`. Without ``settings`` and ``service`` the environment
+    variable ``GROUNDFAULT_SERVICE`` names the service.
+    ``GROUNDFAULT_DISABLED=1`` in the environment switches it off for good.
+    ``sinks`` takes the events; None: the process-wide ones. ``clock`` and ``wall_clock`` return seconds.
+    Raises :class:`~groundfault.errors.SettingsError`.
+
+    A request goes through :meth:`admit`, then, unless it is refused, :meth:`answered` when its answer begins and
+    :meth:`release` when it is over. None of them waits or calls user code other than sinks.
+    """
+
+    def __init__(
+        self,
+        settings: ShedderSettings | None = None,
+        /,
+        *,
+        sinks: Sinks | None = None,
+        clock: Clock = monotonic,
+        wall_clock: Clock = wall,
+        **changes: Any,
+    ) -> None:
+        if settings is None:
+            settings = ShedderSettings()
+            named = os.environ.get("GROUNDFAULT_SERVICE")
+            if named and "service" not in changes:
+                changes["service"] = named
+        self._killed = os.environ.get("GROUNDFAULT_DISABLED", "").strip().lower() in {"1", "true", "yes", "on"}
+        self._rules = Rules(settings.changed(changes), killed=self._killed)
+        self.sinks = default_sinks() if sinks is None else sinks
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self._signal = NO_SIGNAL
+        self._refused_signals: dict[str, str] = {}
+        self._draining = False
+        self._aside_until: float | None = None
+        self._generation = 0
+        self._renew()
+        _all.add(self)
+
+    def _renew(self) -> None:
+        """Begin with empty state: at the start, and in the child of a fork, where the parent's requests are not."""
+        now = self.clock()
+        self._generation += 1
+        # Guards everything below. Re-entrant, because a signal handler may serve a request of its own.
+        self._lock = RLock()
+        self._in_flight = 0
+        self._admitted: Counter[Criticality] = Counter()
+        self._shed: Counter[tuple[Reason, Criticality]] = Counter()
+        self._errors: deque[float] = deque(maxlen=_ERRORS_TOLERATED)
+        self._episode = False
+        self._episode_shed = 0
+        self._refused_at = 0.0
+        self._health = TokenBucket()
+        self._callers: set[str] = set()
+        self._offset = Offset(now)
+        self._workers, self._loop, self._threads = Ladder(), Ladder(), Ladder()
+        self._worker_times, self._thread_times = Baseline(now), Baseline(now)
+        self._thread_rate = Rate()
+        self._thread_service_s = 0.0
+        self._whole = Route("all", now)
+        self._routes = Routes(now)
+        self._set_bounds()
+
+    def _set_bounds(self) -> None:
+        deadline_s = self._rules.settings.deadline_s
+        self._worker_bounds = bounds(deadline_s, self._worker_times.service_s)
+        self._thread_bounds = bounds(deadline_s, self._thread_times.service_s)
+        self._loop_bounds = loop_bounds(deadline_s)
+
+    @property
+    def rules(self) -> Rules:
+        """The settings in force, and what follows from them."""
+        return self._rules
+
+    @property
+    def settings(self) -> ShedderSettings:
+        """The settings in force."""
+        return self._rules.settings
+
+    @property
+    def bypassed(self) -> bool:
+        """Whether requests are let through untouched: switched off, or stepped aside after internal errors."""
+        if self._rules.off:
+            return True
+        return self._aside_until is not None and self._is_aside()
+
+    def _is_aside(self) -> bool:
+        until = self._aside_until
+        if until is not None and self.clock() >= until:
+            self._aside_until = until = None
+        return until is not None
+
+    def admit(
+        self,
+        route: str,
+        wait_s: float | None,
+        *,
+        on_loop: bool = False,
+        age_s: float | None = None,
+        criticality: Criticality = Criticality.CRITICAL,
+        key: str | None = None,
+        budget_s: float | None = None,
+        health: bool = False,
+        threads: ThreadQueue | None = None,
+        caller: str | None = None,
+        traceparent: str | None = None,
+    ) -> Admission:
+        """Decide about one request; must be followed by :meth:`release` unless it is refused.
+
+        ``route``: its label, from :func:`~groundfault.shedding._routes.route_of`.
+        ``wait_s``: how long the kernel says it has waited, or None where the kernel cannot tell.
+        ``on_loop``: it is served by an event loop, where the forecast applies, rather than by a worker of its own.
+        ``age_s``: how long ago a trusted proxy received it. With a ``wait_s`` this only shortens its budget.
+        ``key``: 1 to 16 hexadecimal digits that stand for the user; None draws lots for this request.
+        ``budget_s``: how long its caller still waits, or None if it did not say.
+        ``health``: it asks for one of the health paths.
+        ``threads``: what stands in front of the worker threads, if its endpoint runs in one.
+        """
+        now = self.clock()
+        u = random.random() if key is None else key_fraction(key)
+        with self._lock:
+            rules = self._rules
+            state = self._routes.find(route)
+            admission = Admission(route, state, now, on_loop=on_loop, generation=self._generation)
+            signal, behind_s = TCP_INFO, 0.0
+            if wait_s is not None:
+                if age_s is not None and wait_s < age_s <= wait_s + rules.settings.deadline_s:
+                    behind_s = age_s - wait_s
+            elif age_s is not None:
+                signal, wait_s = REQUEST_START, self._offset.subtract(now, age_s)
+            else:
+                signal = NO_SIGNAL
+            self._signal = signal
+            if wait_s is not None:
+                if on_loop:
+                    observe(self._loop, now, wait_s, self._loop_bounds)
+                else:
+                    observe(self._workers, now, wait_s, self._worker_bounds)
+            if threads is not None:
+                admission.queued_s = self._thread_wait(now, threads)
+                observe(self._threads, now, admission.queued_s, self._thread_bounds)
+            left_s = None if budget_s is None else budget_s - behind_s
+            reason = None
+            if not (health and self._health.take(now, rules.settings.health_rate_per_s)):
+                reason = self._judge(
+                    now, admission, wait_s or 0.0, left_s, behind_s=behind_s, criticality=criticality, u=u
+                )
+            admission.reason = reason
+            admission.refused = reason is not None and rules.mode is Mode.ENFORCE
+            change = self._count(now, admission, criticality, wait_s or 0.0, traceparent)
+        if change is not None:
+            self.sinks.change(change)
+        if self.sinks.calls:
+            self.sinks.call(
+                RequestSeen(
+                    service=rules.settings.service,
+                    route=route if state.name != "other" else state.name,
+                    reason=reason,
+                    criticality=criticality,
+                    queue_wait_s=wait_s,
+                    signal=signal,
+                    caller=caller,
+                    enforced=rules.mode is Mode.ENFORCE,
+                )
+            )
+        return admission
+
+    def _thread_wait(self, now: float, threads: ThreadQueue) -> float:
+        """Predict how long a call that queues for a thread now will wait, in seconds.
+
+        Calls leave the queue at the greater of two rates: what has been seen, which lags behind a load that rises,
+        and what the threads can do at the service time seen last.
+        """
+        if not threads.waiting:
+            return 0.0
+        rate = self._thread_rate.per_s(now)
+        if self._thread_service_s:
+            rate = max(rate, threads.threads / self._thread_service_s)
+        return (threads.waiting + 1) / rate if rate else 0.0
+
+    def _judge(
+        self,
+        now: float,
+        admission: Admission,
+        wait_s: float,
+        left_s: float | None,
+        *,
+        behind_s: float,
+        criticality: Criticality,
+        u: float,
+    ) -> Reason | None:
+        settings = self._rules.settings
+        if self._draining:
+            return Reason.DRAINING
+        if left_s is not None and left_s <= 0:
+            return Reason.DEADLINE
+        if settings.max_concurrency is not None and self._in_flight >= settings.max_concurrency:
+            return Reason.CONCURRENCY
+        route, queued_s = admission.route, admission.queued_s
+        clear_s = self._loop_bounds.clear_s if admission.on_loop else self._worker_bounds.clear_s
+        if wait_s + queued_s > clear_s:
+            if left_s is None:
+                late = behind_s > 0 and wait_s + behind_s > settings.deadline_s
+            else:
+                late = wait_s + max(route.service_s, queued_s) > left_s
+            if late or not self._passes(now, admission, wait_s, criticality=criticality, u=u):
+                return Reason.DEADLINE if late else Reason.QUEUE_WAIT
+        if not admission.on_loop or not crowded(
+            now,
+            route,
+            self._whole,
+            wait_s,
+            criticality=criticality,
+            u=u,
+            deadline_s=settings.deadline_s,
+            own_s=left_s,
+        ):
+            return None
+        route.note_refusal()
+        return Reason.QUEUE_WAIT
+
+    def _passes(self, now: float, admission: Admission, wait_s: float, *, criticality: Criticality, u: float) -> bool:
+        """Ask each ladder that the request stands on."""
+        if admission.on_loop:
+            ladder, limits = self._loop, self._loop_bounds
+        else:
+            ladder, limits = self._workers, self._worker_bounds
+        if not passes(ladder, now, wait_s, limits, criticality=criticality, u=u):
+            return False
+        return admission.queued_s <= 0 or passes(
+            self._threads, now, admission.queued_s, self._thread_bounds, criticality=criticality, u=u
+        )
+
+    def _count(
+        self, now: float, admission: Admission, criticality: Criticality, wait_s: float, traceparent: str | None
+    ) -> SheddingChanged | None:
+        reason = admission.reason
+        if not admission.refused:
+            self._in_flight += 1
+            admission.open = True
+            admission.route.enter(now)
+            self._whole.enter(now)
+        if reason is None:
+            self._admitted[criticality] += 1
+            return self._end_of_episode(now, wait_s) if self._episode else None
+        self._shed[reason, criticality] += 1
+        if reason not in _OVERLOAD:  # a budget that is used up may be any client's doing: no news of this server
+            return None
+        self._refused_at = now
+        self._episode_shed += 1
+        if self._episode:
+            return None
+        self._episode, self._episode_shed = True, 1
+        return SheddingChanged(
+            service=self._rules.settings.service,
+            shedding=True,
+            queue_wait_s=wait_s,
+            shed=1,
+            reason=reason,
+            traceparent=traceparent,
+        )
+
+    def _end_of_episode(self, now: float, wait_s: float) -> SheddingChanged | None:
+        if not self._episode or now - self._refused_at < QUIET_S:
+            return None
+        self._episode = False
+        return SheddingChanged(
+            service=self._rules.settings.service, shedding=False, queue_wait_s=wait_s, shed=self._episode_shed
+        )
+
+    def answered(self, admission: Admission, status: int) -> None:
+        """Note that the answer begins. Later calls for the same request change nothing.
+
+        Only answers below 400 count as service times: how fast a service fails is not how fast it serves.
+        """
+        now = self.clock()
+        with self._lock:
+            if not admission.open or admission.generation != self._generation:
+                return
+            admission.open = False
+            seconds = max(now - admission.began, 0.0)
+            good = status <= _LAST_GOOD
+            admission.route.finish(now, seconds if good else None)
+            self._whole.finish(now, None)
+            if status not in _NOT_A_ROUTE:
+                self._routes.learn(admission.name, now)
+            if not admission.on_loop:
+                if good and self._worker_times.sample(now, seconds):
+                    self._set_bounds()
+            elif admission.route.sync:
+                self._thread_rate.count(now)
+                if good:
+                    self._note_thread_time(now, max(seconds - admission.queued_s, 0.0))
+
+    def _note_thread_time(self, now: float, seconds: float) -> None:
+        if self._thread_service_s:
+            self._thread_service_s += (seconds - self._thread_service_s) / 8
+        else:
+            self._thread_service_s = seconds
+        if self._thread_times.sample(now, seconds):
+            self._set_bounds()
+
+    def release(self, admission: Admission) -> None:
+        """Note that the request is over, however it ended. Synchronous; a second call changes nothing."""
+        with self._lock:
+            if admission.refused or admission.released or admission.generation != self._generation:
+                return
+            admission.released = True
+            self._in_flight -= 1
+            if admission.open:  # without an answer: its client has left, or its task was cancelled
+                admission.open = False
+                admission.route.leave()
+                self._whole.leave()
+
+    def note_endpoint(self, admission: Admission, *, in_thread: bool) -> None:
+        """Remember of the request's route whether its endpoint runs in a worker thread."""
+        with self._lock:
+            route = self._routes.find(admission.name)
+            if route is not self._routes.other:
+                route.sync = in_thread
+
+    def route(self, name: str) -> Route:
+        """Return what is known about a route: its own state, or that of all routes without one."""
+        return self._routes.find(name)
+
+    def fold_caller(self, caller: str | None) -> str | None:
+        """Return the caller's label, or ``other`` beyond the first 256 of them."""
+        if caller is None or caller in self._callers:
+            return caller
+        with self._lock:
+            if len(self._callers) >= _MAX_CALLERS:
+                return _OTHER_CALLER
+            self._callers.add(caller)
+        return caller
+
+    def key_of(self, identity: str) -> str:
+        """Return the key of a user or session: 16 hexadecimal digits that change every hour and tell nothing of it."""
+        hour = int(self.wall_clock() // 3600)
+        salt = blake2b(self._rules.salt, digest_size=32).digest()
+        return blake2b(f"{hour}:{identity}".encode(errors="replace"), key=salt, digest_size=8).hexdigest()
+
+    def refuse_signal(self, signal: str, cause: str) -> None:
+        """Remember why a signal could not be used, for the snapshot."""
+        self._refused_signals[signal] = cause
+
+    def failed(self, where: str, error: BaseException) -> None:
+        """Count an error of ours that a request survived; after ten in a minute step aside for a minute."""
+        note_internal_error(where, error)
+        now = self.clock()
+        with self._lock:
+            self._errors.append(now)
+            if len(self._errors) == _ERRORS_TOLERATED and now - self._errors[0] <= _ERROR_SPAN_S:
+                self._errors.clear()
+                self._aside_until = now + _ERROR_SPAN_S
+
+    def tune(self, **changes: Any) -> ShedderSettings:
+        """Replace some settings at once and return the new ones; raises SettingsError and then changes nothing.
+
+        Everything learned is kept. Requests already inside are not touched: a lower ``max_concurrency`` refuses until
+        enough of them have ended. A process started with ``GROUNDFAULT_DISABLED=1`` stays off.
+        """
+        with self._lock:
+            old = self._rules.settings
+            new = old.changed(changes)
+            self._rules = Rules(new, killed=self._killed)
+            self._set_bounds()
+        moved = [each.name for each in fields(new) if each.name != "key_salt" and _differ(old, new, each.name)]
+        if moved:
+            self.sinks.change(
+                SettingsChanged(
+                    component=new.service,
+                    old={name: getattr(old, name) for name in moved},
+                    new={name: getattr(new, name) for name in moved},
+                )
+            )
+        return new
+
+    def drain(self) -> None:
+        """Refuse everything but health checks from now on, as ``draining``: this instance is being stopped."""
+        self._draining = True
+
+    def snapshot(self) -> ShedderSnapshot:
+        """Return the state of this moment."""
+        now = self.clock()
+        with self._lock:
+            change = self._end_of_episode(now, 0.0)
+            rules = self._rules
+            snapshot = ShedderSnapshot(
+                service=rules.settings.service,
+                mode=rules.mode,
+                signal=self._signal,
+                signals_refused=self._refusals_of_signals(),
+                in_flight=self._in_flight,
+                shedding=self._episode,
+                draining=self._draining,
+                stepped_aside=self._is_aside(),
+                thresholds={
+                    "workers": threshold(self._workers, now, self._worker_bounds),
+                    "loop": threshold(self._loop, now, self._loop_bounds),
+                    "threads": threshold(self._threads, now, self._thread_bounds),
+                },
+                service_time_s=self._worker_times.service_s,
+                admitted=dict(self._admitted),
+                shed=dict(self._shed),
+                internal_errors=internal_errors(),
+                settings=rules.settings,
+            )
+        if change is not None:
+            self.sinks.change(change)
+        return snapshot
+
+    def _refusals_of_signals(self) -> dict[str, str]:
+        refused = dict(self._refused_signals)
+        if self_test.failure is not None:
+            refused[TCP_INFO] = self_test.failure
+        if self._signal == TCP_INFO:
+            refused.pop(TCP_INFO, None)
+        return refused
+
+
+def _differ(old: ShedderSettings, new: ShedderSettings, name: str) -> bool:
+    return bool(getattr(old, name) != getattr(new, name))
+
+
+def _renew_all() -> None:
+    for shedder in list(_all):
+        shedder._renew()  # noqa: SLF001  the child's end of this module's own fork handler
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

@@ -1,0 +1,247 @@
+"""The server half as WSGI middleware: ``app = WSGILoadShedder(app)``. Install it outermost."""
+
+from collections.abc import Callable, Iterable, Iterator
+from sys import exc_info
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from groundfault import wire
+from groundfault.events import Sinks
+from groundfault.shedding._propagation import Verdict
+from groundfault.shedding._request import HINTS, Visit, arrive, retry_after
+from groundfault.shedding._socket import read, self_test, socket_of_wsgi
+from groundfault.shedding.shedder import Shedder
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["WSGILoadShedder"]
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+_Headers = list[tuple[str, str]]
+
+
+def _environ_name(name: str) -> str:
+    return "HTTP_" + name.upper().replace("-", "_")
+
+
+_HINTS: Final = tuple(map(_environ_name, HINTS))
+_NAMES: Final = {name: _environ_name(name) for name in HINTS}
+
+
+class WSGILoadShedder:
+    """Refuses requests that waited too long, and annotates answers that a failing dependency is behind.
+
+    ``shedder``: one made before, to be tuned or looked at from elsewhere; None makes one of ``sinks`` and ``settings``,
+    which are those of :class:`~groundfault.shedding.settings.ShedderSettings`. It is the attribute ``shedder``.
+    Raises :class:`~groundfault.errors.SettingsError`.
+
+    A request is in flight until the server closes the answer.
+    """
+
+    def __init__(
+        self, app: "WSGIApplication", *, shedder: Shedder | None = None, sinks: Sinks | None = None, **settings: Any
+    ) -> None:
+        self.app = app
+        self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Serve one request."""
+        shedder = self.shedder
+        if shedder.bypassed:
+            return self.app(environ, start_response)
+        try:
+            visit = _arrive(shedder, environ)
+        except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
+            shedder.failed("wsgi arrival", error)
+            return self.app(environ, start_response)
+        answer = _Answer(visit, environ, start_response)
+        reason = visit.admission.reason
+        if reason is not None and visit.admission.refused:
+            return answer.refuse(Verdict(reason, visit.rules.settings.service))
+        visit.open()
+        try:
+            body = self.app(environ, answer.start_response)
+        except Exception as error:
+            verdict = answer.verdict_on(error)
+            answer.finish()
+            if verdict is None:
+                raise
+            return answer.refuse(verdict)
+        except BaseException:
+            answer.finish()
+            raise
+        return _SizedBody(body, answer) if isinstance(body, list | tuple) else _Body(body, answer)
+
+
+def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:
+    self_test.start()
+    hinted = False
+    for name in _HINTS:
+        if name in environ:
+            hinted = True
+            break
+    return arrive(
+        shedder,
+        method=environ["REQUEST_METHOD"],
+        path=environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+        headers=_EnvironHeaders(environ),
+        hinted=hinted,
+        peer=environ.get("REMOTE_ADDR"),
+        reading=read(socket_of_wsgi(environ)),
+        on_loop=False,
+    )
+
+
+class _EnvironHeaders:
+    """The request's headers by name."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: "WSGIEnvironment") -> None:
+        self._environ = environ
+
+    def get(self, name: str, /) -> str | None:
+        key = _NAMES.get(name) or _environ_name(name)
+        if key in {"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"}:
+            key = key.removeprefix("HTTP_")
+        value = self._environ.get(key)
+        return value if isinstance(value, str) else None
+
+
+class _Answer:
+    """Stands between the application and the server: takes the protocol's headers off its answer, adds ours."""
+
+    __slots__ = ("_environ", "_start_response", "_status", "_visit", "_write", "begun", "sent")
+
+    def __init__(self, visit: Visit, environ: "WSGIEnvironment", start_response: "StartResponse") -> None:
+        self._visit = visit
+        self._environ = environ
+        self._start_response = start_response
+        self._status = 500
+        self._write: Callable[[bytes], object] | None = None
+        self.begun = False  # start_response has been called; the server may still take a replacement
+        self.sent = False  # a byte of the body has been handed over: too late to change anything
+
+    def start_response(
+        self, status: str, headers: _Headers, exc_info: _ExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        status, headers = self._annotated(status, headers)
+        self._write = (
+            self._start_response(status, headers)
+            if exc_info is None
+            else self._start_response(status, headers, exc_info)
+        )
+        self.begun = True
+        return self.write
+
+    def write(self, data: bytes, /) -> object:
+        if data:
+            self.sent = True
+        return self._write(data) if self._write is not None else None
+
+    def _annotated(self, status: str, headers: _Headers) -> tuple[str, _Headers]:
+        visit = self._visit
+        try:
+            self._status = int(status[:3])
+            if not visit.visible:
+                return status, headers
+            verdict = visit.verdict_on_status(self._status)
+            kept = [each for each in headers if each[0][:1] not in "xX" or not wire.is_ours(each[0])]
+            if verdict is None:
+                return status, kept
+            kept = [each for each in kept if each[0].lower() != "cache-control"]
+            self._status = wire.SHED_STATUS
+            return _STATUS_LINE, [*kept, *wire.annotations(*verdict)]
+        except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
+            visit.shedder.failed("wsgi answer", error)
+            return status, headers
+
+    def verdict_on(self, error: BaseException) -> Verdict | None:
+        """Return what to answer instead of raising ``error``, or None if it is too late or not ours to change."""
+        return None if self.sent else self._visit.verdict_on_error(error)
+
+    def refuse(self, verdict: Verdict) -> list[bytes]:
+        """Begin an annotated 503 in the place of the application's answer, and return its body."""
+        environ = self._environ
+        answer = wire.answer(*verdict, accept=environ.get("HTTP_ACCEPT"), head=environ["REQUEST_METHOD"] == "HEAD")
+        headers = list(answer.headers)
+        later = retry_after(self._visit.rules, verdict.reason)
+        if later is not None:
+            headers.append(later)
+        if _has_body(environ):  # nobody will read it; a connection that is kept would break under the next request
+            headers.append(("Connection", "close"))
+        if self.begun:
+            self._start_response(_STATUS_LINE, headers, exc_info())
+        else:
+            self._start_response(_STATUS_LINE, headers)
+        self.sent = True
+        return [answer.body] if answer.body else []
+
+    def finish(self) -> None:
+        """End the request; a second call changes nothing."""
+        self._visit.shedder.answered(self._visit.admission, self._status)
+        self._visit.close()
+
+
+_STATUS_LINE: Final = "503 Service Unavailable"
+
+
+def _has_body(environ: "WSGIEnvironment") -> bool:
+    length = environ.get("CONTENT_LENGTH")
+    return "HTTP_TRANSFER_ENCODING" in environ or bool(length and length.strip("0 "))
+
+
+class _Body:
+    """The application's answer, watched to its end."""
+
+    __slots__ = ("_answer", "_body", "_chunks", "_closed")
+
+    def __init__(self, body: Iterable[bytes], answer: _Answer) -> None:
+        self._body = body
+        self._answer = answer
+        self._chunks: Iterator[bytes] | None = None
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        answer = self._answer
+        try:
+            if self._chunks is None:
+                self._chunks = iter(self._body)
+            chunk = next(self._chunks)
+        except StopIteration:
+            raise
+        except Exception as error:
+            verdict = answer.verdict_on(error)
+            if verdict is None:
+                raise
+            self._chunks = iter(answer.refuse(verdict))
+            return next(self._chunks, b"")
+        if chunk:
+            answer.sent = True
+        return chunk
+
+    def close(self) -> None:
+        """Close the application's answer, whatever it raises, and end the request."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._answer.finish()
+
+
+class _SizedBody(_Body):
+    """As above; some servers derive the Content-Length from the number of chunks."""
+
+    __slots__ = ()
+    _body: list[bytes] | tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self._body)
