@@ -7,6 +7,7 @@ One context variable holds one mutable object:
 contexts are copied into worker threads and tasks, so an endpoint that runs elsewhere still writes into the same ledger.
 """
 
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -51,6 +52,13 @@ class RequestContext:
         self.faults.append(fault)
         del self.faults[:-LEDGER_LIMIT]
 
+    def recover(self, carrier: object) -> None:
+        """Strike out the faults that ``carrier`` stands for: a fallback further out has made them good."""
+        for fault in list(self.faults):
+            if fault.carrier is carrier:
+                with suppress(ValueError):  # another thread has just struck it out, or the ledger was full
+                    self.faults.remove(fault)
+
     def fault_behind(self, error: BaseException) -> Fault | None:
         """Return the fault that ``error`` is, explicitly comes from, wraps, or carries the response of; else None.
 
@@ -74,10 +82,13 @@ class RequestContext:
 
     def _fault_of(self, error: BaseException) -> Fault | None:
         try:
-            response = getattr(error, "response", None)
-        except Exception:  # noqa: BLE001  a property of a stranger's error may raise; then it carries no response
-            response = None
-        seen = (error, response, *error.args)  # requests hands urllib3's error on as an argument of its own
+            seen: tuple[object, ...] = (
+                error,
+                getattr(error, "response", None),
+                *error.args,
+            )  # requests wraps urllib3's error in its args
+        except Exception:  # noqa: BLE001  a property of a stranger's error may raise; then it carries nothing
+            seen = (error,)
         for fault in reversed(self.faults):
             if fault.carrier is not None and any(thing is fault.carrier for thing in seen):
                 return fault

@@ -138,6 +138,35 @@ def test_a_response_that_raises_is_none():
     assert made.fault_behind(HostileError()) is None
 
 
+def test_an_error_that_wraps_a_fault_in_its_arguments_comes_from_it():
+    """As ``requests.ConnectionError`` does with urllib3's error, without a cause."""
+    root = OSError("refused")
+    made = context(fault(root))
+    assert made.fault_behind(ConnectionError(root)).carrier is root
+    assert made.fault_behind(ConnectionError("refused")) is None
+
+
+def test_strange_arguments_are_none():
+    class StrangeError(Exception):
+        @property
+        def args(self):
+            raise RuntimeError("none of your business")
+
+    root = StrangeError()
+    assert context(fault(root)).fault_behind(root).carrier is root
+    assert context(fault(KeyError())).fault_behind(root) is None
+
+
+def test_what_a_fallback_made_good_is_struck_out():
+    one, two = ConnectionError(), ConnectionError()
+    made = context(fault(one, "a"), fault(two, "b"), fault(one, "c"))
+    made.recover(one)
+    assert [each.command for each in made.faults] == ["b"]
+    made.recover(one)
+    made.recover(None)
+    assert [each.command for each in made.faults] == ["b"]
+
+
 def test_the_newest_fault_of_one_carrier_is_named():
     error = ConnectionError()
     assert context(fault(error, "inner"), fault(error, "outer")).fault_behind(error).command == "outer"

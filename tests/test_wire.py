@@ -209,6 +209,7 @@ def test_an_answer_is_read_back_as_what_was_said(reason, origin):
         ("*/*;q=0, application/json", True),
         ("application/*;q=0, */*", False),
         ("application/json;q=0, application/json", True),
+        ("application/json, application/json;q=0", True),
         ("application/json;charset=utf-8;q=0", False),
         ("application/json;q=", True),
         ("text/plain" + ", text/plain" * 200 + ", application/json", False),  # beyond what is read
