@@ -91,6 +91,9 @@ NAME_GRAMMAR: Final = "[a-z0-9][a-z0-9._-]{0,63}"
 _NAME_FIRST: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _NAME_REST: Final = _NAME_FIRST | frozenset("._-")
 _HEX: Final = frozenset("0123456789abcdef")
+# Looked up rather than tried: most requests say nothing, and an exception costs more than all other parsing.
+_REASONS: Final = {reason.value: reason for reason in Reason}
+_CRITICALITIES: Final = {criticality.value: criticality for criticality in Criticality}
 
 
 class HeaderLookup(Protocol):
@@ -271,10 +274,7 @@ def _parse_name(value: str | None) -> str | None:
 
 
 def _parse_reason(value: str | None) -> Reason | None:
-    try:
-        return Reason(_text(value, _MAX_VALUE))
-    except ValueError:
-        return None
+    return _REASONS.get(_text(value, _MAX_VALUE))
 
 
 def parse_caller(value: str | None) -> str | None:
@@ -298,10 +298,7 @@ def _valid_pair(path: str) -> bool:
 
 def parse_criticality(value: str | None) -> Criticality | None:
     """Return the criticality the value names, or None."""
-    try:
-        return Criticality(_text(value, _MAX_VALUE))
-    except ValueError:
-        return None
+    return _CRITICALITIES.get(_text(value, _MAX_VALUE))
 
 
 def parse_key(value: str | None) -> str | None:
