@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 __all__ = ["main"]
 
@@ -59,8 +60,15 @@ def _fail(message: str) -> int:
     return FAILED
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where to read on, instead of repeating all options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="groundfault", description="Overload protection for Python services.")
+    parser = _Parser(prog="groundfault", description="Overload protection for Python services.")
     parser.add_argument("--version", action="version", version=f"groundfault {version('groundfault')}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     demo = commands.add_parser(

@@ -1,26 +1,10 @@
-"""What the three services of the chain have in common: how they are told their part, and how they call each other.
-
-::
-
-    fans ──► topps ──► grouper ──► saber ──► contest-db (SQLite behind three connections)
-             Starlette  werkzeug    WSGI
-             uvicorn    gunicorn    gunicorn
+"""How the services of the chain call each other, and what the plain-503 phase leaves out.
 
 Each service is written as a user would write it, in groundfault/lab/topps.py, grouper.py and saber.py.
-The three phases differ here and nowhere else:
-
-* ``unprotected``: plain HTTP with client timeouts.
-* ``plain-503``: the load shedder and the circuit breakers, but the header that says "on purpose" is left out.
-* ``groundfault``: the same with the header.
 """
 
-import json
-import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -28,64 +12,15 @@ from requests.adapters import HTTPAdapter
 from groundfault import wire
 from groundfault.events import Sink
 from groundfault.integrations.requests import GroundFaultAdapter
-from groundfault.lab.journal import Journal
+from groundfault.lab.parts import Part
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Part", "Phase", "StripFromASGI", "StripFromWSGI", "session_for"]
-
-VARIABLE = "GROUNDFAULT_DEMO_PART"
+__all__ = ["StripFromASGI", "StripFromWSGI", "session_for"]
 
 POOL_SIZE = 128
 """Connections a session keeps: more than any service has threads, so no call ever pays for a new one."""
-
-
-class Phase(StrEnum):
-    """What protects the chain; the three runs of the demo, in order."""
-
-    UNPROTECTED = "unprotected"
-    PLAIN_503 = "plain-503"
-    GROUNDFAULT = "groundfault"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """What a service process is told: who it is, what protects it, whom it calls, and where it writes.
-
-    ``callee`` is the base URL of the service it calls, empty for the last one.
-    ``token`` is repeated by the health check, so that the runner knows its own processes from a stranger on the port.
-    """
-
-    service: str
-    phase: Phase
-    directory: str
-    token: str
-    callee: str = ""
-
-    @property
-    def protected(self) -> bool:
-        """True if the shedder and the breakers are installed."""
-        return self.phase is not Phase.UNPROTECTED
-
-    @property
-    def annotated(self) -> bool:
-        """True if answers keep the header."""
-        return self.phase is Phase.GROUNDFAULT
-
-    def sinks(self) -> tuple[Sink, ...]:
-        """Return where the service's events go."""
-        return (Journal(Path(self.directory), self.service),)
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment variable that carries all this to the process."""
-        return {VARIABLE: json.dumps(asdict(self))}
-
-    @classmethod
-    def from_environment(cls) -> Self:
-        """Read the part this process plays. KeyError if it was not started by the demo."""
-        fields = json.loads(os.environ[VARIABLE])
-        return cls(**{**fields, "phase": Phase(fields["phase"])})
 
 
 def session_for(part: Part, callee: str, *, timeout_s: float, sinks: Iterable[Sink]) -> requests.Session:

@@ -63,9 +63,9 @@ class Spike:
         """Return the requests per second due ``t`` seconds after the start; 0.0 before it and after the end."""
         if not 0 <= t < self.total_s:
             return 0.0
-        into = t - self.before_s
-        if into < 0 or into >= self.spike_s:
+        if not self.before_s <= t < self.spike_end_s:
             return self.base_rps
+        into = t - self.before_s
         share = into / self.rise_s if into < self.rise_s else 1.0
         return self.base_rps * (1.0 + (self.factor - 1.0) * share)
 

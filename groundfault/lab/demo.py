@@ -14,12 +14,20 @@ from typing import Any, NoReturn, Self
 import psutil
 
 from groundfault._clock import monotonic
-from groundfault.lab import generator, saber
-from groundfault.lab.chain import Part, Phase
+from groundfault.lab import generator
 from groundfault.lab.curves import Spike
 from groundfault.lab.display import Display, Step
 from groundfault.lab.journal import Reader
 from groundfault.lab.measure import DEADLINE_S, SHED_STATUS, Measured, Row, capacity
+from groundfault.lab.parts import (
+    CONNECTIONS,
+    GROUPER_THREADS,
+    GROUPER_WORKERS,
+    ROUND_TRIP_S,
+    SABER_THREADS,
+    Part,
+    Phase,
+)
 from groundfault.lab.processes import DemoError, Process, new_token, start, start_server, stop
 
 __all__ = ["Plan", "Recorded", "StoppedError", "run", "stopped_by_signals"]
@@ -146,7 +154,7 @@ def _fresh(directory: Path) -> Path:
 
 def _measure_capacity(plan: Plan, display: Display, directory: Path) -> float:
     """Drive an unprotected saber alone with twice what its connections allow, and count what it completes."""
-    nominal = saber.CONNECTIONS / saber.ROUND_TRIP_S
+    nominal = CONNECTIONS / ROUND_TRIP_S
     curve = Spike(base_rps=2 * nominal, factor=1.0, before_s=plan.capacity_s, spike_s=0.0, after_s=0.0, rise_s=0.0)
     with _Chain(directory, Phase.UNPROTECTED) as chain:
         host = chain.start_saber()
@@ -198,11 +206,13 @@ class _Chain:
 
     def start_saber(self) -> str:
         """Start saber and return its URL."""
-        return self._start("saber", "", _gunicorn(workers=1, threads=saber.THREADS))
+        return self._start("saber", "", _gunicorn(workers=1, threads=SABER_THREADS))
 
     def start_all(self) -> str:
         """Start the chain, last service first, and return the URL of the first."""
-        grouper = self._start("grouper", self.start_saber(), _gunicorn(workers=2, threads=16))
+        grouper = self._start(
+            "grouper", self.start_saber(), _gunicorn(workers=GROUPER_WORKERS, threads=GROUPER_THREADS)
+        )
         return self._start("topps", grouper, _UVICORN)
 
     def _start(self, service: str, callee: str, server: Sequence[str]) -> str:

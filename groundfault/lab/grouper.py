@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Request, Response
 
-from groundfault.lab.chain import Part, StripFromWSGI, session_for
+from groundfault.lab.chain import StripFromWSGI, session_for
+from groundfault.lab.parts import Part
 from groundfault.shedding.wsgi import WSGILoadShedder
 
 if TYPE_CHECKING:

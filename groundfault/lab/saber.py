@@ -14,7 +14,8 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from groundfault.breaker.command import Resource
-from groundfault.lab.chain import Part, StripFromWSGI
+from groundfault.lab.chain import StripFromWSGI
+from groundfault.lab.parts import CONNECTIONS, ROUND_TRIP_S, SABER_THREADS, Part
 from groundfault.shedding.wsgi import WSGILoadShedder
 
 if TYPE_CHECKING:
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["CONNECTIONS", "ROUND_TRIP_S", "THREADS", "Database", "create"]
-
-CONNECTIONS = 3
-ROUND_TRIP_S = 0.1
-THREADS = 8
+__all__ = ["Database", "create"]
 
 QUERY_TIMEOUT_S = 0.8
 """How long the contest database may take, the wait for a connection included."""
@@ -90,7 +87,7 @@ def create() -> "WSGIApplication":
     entrants: Callable[[int], Any] = database.entrants
     if part.protected:
         command = Resource("contest-db", sinks=sinks).command(
-            "entrants", timeout_s=QUERY_TIMEOUT_S, max_concurrent=THREADS
+            "entrants", timeout_s=QUERY_TIMEOUT_S, max_concurrent=SABER_THREADS
         )
         entrants = partial(command.call, database.entrants)
 

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from groundfault.lab.chain import Part, StripFromASGI, session_for
+from groundfault.lab.chain import StripFromASGI, session_for
+from groundfault.lab.parts import Part
 from groundfault.shedding.asgi import LoadShedder
 
 __all__ = ["create"]
