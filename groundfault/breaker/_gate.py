@@ -1,0 +1,475 @@
+"""The gate of one command: everything that is decided under its lock, and the object that needs no lock.
+
+A call that succeeds while nothing is the matter touches one :class:`Period` and takes no lock.
+A period is replaced as a whole when anything it says changes: a window ends, the circuit moves, settings are tuned,
+the callee begins to shed. While anything is the matter the period is *attended*: its ``quiet_limit`` is -1,
+which sends every call through :meth:`Gate.admit` and :meth:`Gate.settle`, where the rules are.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+from weakref import WeakSet
+
+from groundfault import _context
+from groundfault._clock import Clock
+from groundfault.breaker._bulkhead import FULL, NORMAL, Bulkhead, high_mark
+from groundfault.breaker._health import HealthGate
+from groundfault.breaker._machine import AGAINST, Change, Circuit, Permit
+from groundfault.breaker._rolling import Rolling
+from groundfault.breaker._throttle import Saturation, Throttle
+from groundfault.breaker.settings import BreakerSettings
+from groundfault.breaker.snapshot import CommandSnapshot
+from groundfault.errors import BulkheadFullError, CircuitOpenError, RejectedError, ThrottledError, UnhealthyError
+from groundfault.events import (
+    CircuitChanged,
+    ConcurrencyChanged,
+    Event,
+    SaturationChanged,
+    SettingsChanged,
+    Sinks,
+    ThrottleChanged,
+    note_internal_error,
+)
+from groundfault.vocabulary import Criticality, Mode, Outcome, State
+
+__all__ = ["Gate", "Period", "Refused"]
+
+_NEVER: Final = float("-inf")
+_UNGUARDED: Final = Permit(-1)
+"""For a call that goes ahead because the gate itself failed: it belongs to no generation, so it moves nothing."""
+
+_MATTERS: Final = frozenset({None, Criticality.CRITICAL_PLUS, Criticality.CRITICAL})
+
+
+class Refused(NamedTuple):
+    """A call that is not to be made, or in shadow mode (``enforced`` false) would not have been."""
+
+    outcome: Outcome
+    error: RejectedError
+    enforced: bool
+
+
+class Period:
+    """What stays the same between two changes, in the form in which the success path compares it.
+
+    ``quiet_limit``: with more calls in flight than this, ask the gate; -1 while attended.
+    ``refuses_until``: before this moment the circuit refuses for certain, and no lock is needed to say so.
+    """
+
+    __slots__ = (
+        "durations",
+        "ends_at",
+        "limit",
+        "permit",
+        "quiet_limit",
+        "refuses_until",
+        "settings",
+        "slow_after",
+        "tallies",
+        "timeout_s",
+        "wakes_at",
+    )
+
+    def __init__(
+        self,
+        *,
+        settings: BreakerSettings,
+        permit: Permit,
+        rolling: Rolling,
+        ends_at: float,
+        quiet_limit: int,
+        refuses_until: float,
+        wakes_at: float,
+    ) -> None:
+        self.settings = settings
+        self.permit = permit
+        self.durations = rolling.durations
+        self.tallies = rolling.tallies
+        self.ends_at = ends_at
+        self.quiet_limit = quiet_limit
+        self.refuses_until = refuses_until
+        self.wakes_at = wakes_at
+        self.timeout_s = settings.timeout_s
+        self.slow_after = sys.float_info.max if settings.timeout_s is None else settings.timeout_s
+        self.limit = sys.maxsize if settings.max_concurrent is None else settings.max_concurrent
+
+
+class Gate:
+    """Concurrency, circuit, throttle, health and counts of one command."""
+
+    __slots__ = (
+        "__weakref__",
+        "_bulkhead",
+        "_circuit",
+        "_clock",
+        "_disabled",
+        "_draw",
+        "_fallbacks",
+        "_health",
+        "_lock",
+        "_rolling",
+        "_saturation",
+        "_sinks",
+        "_throttle",
+        "command",
+        "in_flight",
+        "period",
+        "resource",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        resource: str,
+        command: str,
+        settings: BreakerSettings,
+        *,
+        sinks: Sinks,
+        clock: Clock,
+        draw: Callable[[], float],
+        disabled: bool = False,
+    ) -> None:
+        self.resource = resource
+        self.command = command
+        self._disabled = disabled
+        self.settings = settings
+        self._sinks = sinks
+        self._clock = clock
+        self._draw = draw
+        # Guards everything below but `in_flight`. Re-entrant, for a signal handler may make a protected call
+        # while its own thread is in here.
+        self._lock = threading.RLock()
+        # One element for each call in flight. Appending and popping are atomic and the length is the gauge:
+        # a limit is compared with it, never added to or taken from.
+        self.in_flight: list[None] = []
+        self._rolling = Rolling(clock())
+        self._circuit = Circuit()
+        self._throttle = Throttle()
+        self._saturation = Saturation()
+        self._bulkhead = Bulkhead()
+        self._fallbacks = 0
+        self._health = self._new_health()
+        self.period = self._new_period()
+        _gates.add(self)
+
+    def admit(self, now: float, in_flight: list[None]) -> Permit | Refused:
+        """Decide about a call whose element is in ``in_flight`` already; on a refusal it is taken out again."""
+        news: list[Event] = []
+        try:
+            if self._health is not None:
+                self._health.refresh(now)
+            with self._lock:
+                verdict = self._decide(now, in_flight, news)
+        except Exception as error:  # noqa: BLE001  fail open: an error of ours must not become the caller's
+            note_internal_error("breaker admission", error)
+            return _UNGUARDED
+        for event in news:
+            self._sinks.change(event)
+        return verdict
+
+    def settle(
+        self, permit: Permit, outcome: Outcome, now: float, duration_s: float, *, refused_by_callee: bool = False
+    ) -> None:
+        """Take the outcome of a call that has left ``in_flight``."""
+        news: list[Event] = []
+        try:
+            with self._lock:
+                self._advance(now, news)
+                self._take(permit, outcome, now, duration_s, refused_by_callee=refused_by_callee, news=news)
+                self._watch(news)
+                self._renew()
+        except Exception as error:  # noqa: BLE001  fail open, as above
+            note_internal_error("breaker settlement", error)
+        for event in news:
+            self._sinks.change(event)
+
+    def fold(self) -> None:
+        """Fold away what was counted without the lock; called when it is much."""
+        with self._lock:
+            self._rolling.fold()
+
+    def count_fallback(self) -> None:
+        """Count a fallback that was served."""
+        with self._lock:
+            self._fallbacks += 1
+
+    def tune(self, changes: Mapping[str, object]) -> BreakerSettings:
+        """Swap the settings; windows, circuit and calls in flight stay. A SettingsError leaves them as they were."""
+        with self._lock:
+            old = self.settings
+            new = old.changed(changes)
+            self.settings = new
+            if (new.health_check, new.health_check_ttl_s) != (old.health_check, old.health_check_ttl_s):
+                self._health = self._new_health()
+            news: list[Event] = []
+            self._watch(news)
+            self._renew()
+        before, after = old.as_dict(), new.as_dict()
+        changed = [name for name in before if before[name] != after[name]]
+        if changed:
+            news.append(
+                SettingsChanged(
+                    f"{self.resource}/{self.command}",
+                    {name: before[name] for name in changed},
+                    {name: after[name] for name in changed},
+                )
+            )
+        for event in news:
+            self._sinks.change(event)
+        return new
+
+    def snapshot(self) -> CommandSnapshot:
+        """Describe the command as it is now."""
+        news: list[Event] = []
+        with self._lock:
+            now = self._clock()
+            self._advance(now, news)
+            circuit, rolling, settings = self._circuit, self._rolling, self.settings
+            p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
+            result = CommandSnapshot(
+                resource=self.resource,
+                command=self.command,
+                state=circuit.state,
+                mode=settings.mode,
+                in_flight=len(self.in_flight),
+                max_concurrent=settings.max_concurrent,
+                counts=rolling.counts(),
+                totals=rolling.lifetime(),
+                fallbacks=self._fallbacks,
+                p50_s=p50,
+                p95_s=p95,
+                p99_s=p99,
+                admitted_share=self._throttle.share,
+                saturated=self._saturation.saturated,
+                healthy=self._health is None or self._health.healthy,
+                sleep_left_s=max(0.0, circuit.wakes_at - now) if circuit.state is State.OPEN else 0.0,
+                sleep_window_s=circuit.sleep_window_s if circuit.state is State.OPEN else 0.0,
+                trips=circuit.trips,
+                settings=settings,
+            )
+        for event in news:
+            self._sinks.change(event)
+        return result
+
+    def after_fork(self) -> None:
+        """Make a child process's copy usable: what other threads held or had in flight is not there any more.
+
+        The circuit stays where it stood. Counts begin anew, or every worker would report its parent's as well.
+        """
+        self._lock = threading.RLock()
+        self.in_flight = []  # a new list: the thread that forked may be inside a call and will leave the old one
+        self._rolling = Rolling(self._clock())
+        self._circuit.release()
+        self._bulkhead = Bulkhead()
+        self._fallbacks = 0
+        if self._health is not None:
+            self._health.after_fork()
+        self.period = self._new_period()
+
+    # Everything below runs under the lock.
+
+    def _decide(self, now: float, in_flight: list[None], news: list[Event]) -> Permit | Refused:
+        self._advance(now, news)
+        self._watch(news)
+        settings = self.settings
+        refused = self._refusal(now, len(in_flight), news)
+        if refused is not None:
+            self._rolling.count(refused.outcome)
+            self._renew()
+            in_flight.pop()  # last of all: had anything above failed, the call would go ahead and still need it
+            return refused
+        change = None
+        permit = self._circuit.permit
+        if settings.mode is not Mode.FORCE_CLOSED:
+            permit, change = self._circuit.admit(now, settings)
+        self._throttle.sent()
+        if change is not None:
+            news.append(self._circuit_changed(change))
+        self._renew()
+        return permit
+
+    def _refusal(self, now: float, in_flight: int, news: list[Event]) -> Refused | None:
+        """Ask in the order of a call: concurrency, circuit, throttle, health. The probe's lease is taken after all."""
+        settings = self.settings
+        enforced = settings.mode is not Mode.SHADOW
+        limit = settings.max_concurrent
+        if limit is not None:
+            level = self._bulkhead.entered(in_flight, limit, now)
+            if level is not None:
+                news.append(self._concurrency_changed(level, limit if level == FULL else in_flight, limit))
+            if in_flight > limit:
+                error: RejectedError = BulkheadFullError(self.resource, self.command, limit)
+                return Refused(Outcome.BULKHEAD_FULL, error, enforced)
+        if settings.mode is Mode.FORCE_OPEN:
+            return Refused(Outcome.CIRCUIT_OPEN, CircuitOpenError(self.resource, self.command, 0.0), enforced)
+        if settings.mode is not Mode.FORCE_CLOSED:
+            wait_s = self._circuit.wait_s(now)
+            if wait_s is not None:
+                return Refused(Outcome.CIRCUIT_OPEN, CircuitOpenError(self.resource, self.command, wait_s), enforced)
+        if self._held_back():
+            error = ThrottledError(self.resource, self.command, self._throttle.share)
+            return Refused(Outcome.THROTTLED, error, enforced)
+        if self._health is not None and not self._health.healthy:
+            return Refused(Outcome.UNHEALTHY, UnhealthyError(self.resource, self.command), enforced)
+        return None
+
+    def _held_back(self) -> bool:
+        if self._throttle.share >= 1.0 or self._throttle.admits(self._draw()):
+            return False
+        if self._circuit.state is not State.CLOSED and self.settings.mode is not Mode.FORCE_CLOSED:
+            return False  # this one would be the probe
+        context = _context.current()
+        return context is None or context.criticality is not Criticality.CRITICAL_PLUS
+
+    def _take(
+        self,
+        permit: Permit,
+        outcome: Outcome,
+        now: float,
+        duration_s: float,
+        *,
+        refused_by_callee: bool,
+        news: list[Event],
+    ) -> None:
+        settings = self.settings
+        fresh = permit.generation == self._circuit.generation
+        change = self._circuit.settle(
+            permit,
+            outcome,
+            now,
+            settings=settings,
+            rolling=self._rolling,
+            duration_s=duration_s,
+            draw=self._draw() if outcome in AGAINST else 0.0,
+        )
+        if fresh and outcome is Outcome.SUCCESS and self._saturation.refusals:
+            refusals = self._saturation.refusals
+            if self._saturation.answered():
+                news.append(SaturationChanged(self.resource, self.command, saturated=False, refusals=refusals))
+        elif fresh and refused_by_callee:
+            change = self._refused_by_callee(now, news)
+        if change is not None:
+            news.append(self._circuit_changed(change))
+
+    def _refused_by_callee(self, now: float, news: list[Event]) -> Change | None:
+        self._throttle.refused(now, len(self.in_flight) + 1)
+        context = _context.current()
+        if (context.criticality if context is not None else None) not in _MATTERS:
+            return None
+        saturation, settings = self._saturation, self.settings
+        if saturation.refused(now, settings.handled_patience_s):
+            news.append(SaturationChanged(self.resource, self.command, saturated=True, refusals=saturation.refusals))
+        if not saturation.saturated or settings.on_saturated != "open":
+            return None
+        return self._circuit.saturate(now, settings=settings, refusals=saturation.refusals, draw=self._draw())
+
+    def _advance(self, now: float, news: list[Event]) -> None:
+        """Let time pass: rotate the windows, judge the throttle."""
+        self._rolling.roll(now)
+        throttle = self._throttle
+        if throttle.active:
+            before = throttle.share
+            throttle.judge(now)
+            if (before < 1.0) != (throttle.share < 1.0):
+                news.append(ThrottleChanged(self.resource, self.command, throttle.share))
+
+    def _watch(self, news: list[Event]) -> None:
+        """Report when concurrency is normal again."""
+        if self._bulkhead.level == NORMAL:
+            return
+        in_flight, limit = len(self.in_flight), self.settings.max_concurrent
+        level = self._bulkhead.left(in_flight, limit)
+        if level is not None:
+            news.append(self._concurrency_changed(level, in_flight, limit or 0))
+
+    def _renew(self) -> None:
+        """Replace the period if it would say something else. Not more often: calls in flight compare its identity."""
+        old, new = self.period, self._new_period()
+        if not (
+            old.settings is new.settings
+            and old.permit is new.permit
+            and old.durations is new.durations
+            and old.ends_at == new.ends_at
+            and old.quiet_limit == new.quiet_limit
+            and old.refuses_until == new.refuses_until
+            and old.wakes_at == new.wakes_at
+        ):
+            self.period = new
+
+    def _new_period(self) -> Period:
+        settings, circuit, health = self.settings, self._circuit, self._health
+        mode = settings.mode
+        ends_at = self._rolling.ends_at
+        refuses_until = wakes_at = _NEVER
+        if mode is Mode.FORCE_OPEN:
+            refuses_until = ends_at
+        elif mode is Mode.ENFORCE and circuit.state is State.OPEN:
+            wakes_at = circuit.wakes_at
+            refuses_until = min(wakes_at, ends_at)
+        elif mode is Mode.ENFORCE and circuit.state is State.HALF_OPEN and circuit.probe_out:
+            refuses_until = min(circuit.lease_ends_at, ends_at)
+        attended = (
+            self._disabled
+            or mode is Mode.FORCE_OPEN
+            or (circuit.state is not State.CLOSED and mode is not Mode.FORCE_CLOSED)
+            or self._throttle.active
+            or self._saturation.refusals > 0
+            or self._bulkhead.level != NORMAL
+            or (health is not None and not health.healthy)
+        )
+        if attended:
+            quiet_limit = -1
+        elif settings.max_concurrent is None:
+            quiet_limit = sys.maxsize
+        else:
+            quiet_limit = high_mark(settings.max_concurrent) - 1 if settings.max_concurrent > 1 else 1
+        return Period(
+            settings=settings,
+            permit=circuit.permit,
+            rolling=self._rolling,
+            # A health check that falls due ends a period too: the gate is where it is started.
+            ends_at=ends_at if health is None else min(ends_at, health.due_at),
+            quiet_limit=quiet_limit,
+            refuses_until=refuses_until,
+            wakes_at=wakes_at,
+        )
+
+    def _new_health(self) -> HealthGate | None:
+        check = self.settings.health_check
+        if check is None:
+            return None
+        return HealthGate(check, self.settings.health_check_ttl_s, self._clock, self._health_checked)
+
+    def _health_checked(self) -> None:
+        with self._lock:
+            self._renew()
+
+    def _circuit_changed(self, change: Change) -> CircuitChanged:
+        context = _context.current()
+        return CircuitChanged(
+            self.resource,
+            self.command,
+            old=change.old,
+            new=change.new,
+            failures=change.failures,
+            volume=change.volume,
+            sleep_window_s=change.sleep_window_s,
+            traceparent=context.traceparent if context is not None else None,
+        )
+
+    def _concurrency_changed(self, level: str, in_flight: int, limit: int) -> ConcurrencyChanged:
+        return ConcurrencyChanged(self.resource, self.command, level, in_flight, limit)
+
+
+_gates: WeakSet[Gate] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for gate in list(_gates):
+        gate.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,116 @@
+"""What a client does whose callee sheds: send less, keep asking, and notice when refusing is all that is left.
+
+The throttle is the SRE book's (chapter 21, "client-side throttling", K = 2) with a memory of one second.
+Once a second the share of calls that is sent moves to twice the share that was accepted,
+so the callee refuses at most about every second call and its own cost of refusing stays bounded.
+With the book's two minutes of memory users stay locked out for a minute after a spike of twenty seconds.
+
+Only refusals by the callee itself count.
+One that is passed on from further below says that the callee works:
+throttling on it would lock out every call that does not need what is broken.
+"""
+
+from typing import Final
+
+__all__ = ["LEAST_SHARE", "Saturation", "Throttle"]
+
+LEAST_SHARE: Final = 0.01
+"""The share that is always sent, or nothing would ever tell that the callee is back."""
+
+_K: Final = 2.0
+_PERIOD_S: Final = 1.0
+_PATIENCE_S: Final = 4.0
+_ENOUGH: Final = 10
+
+
+class Throttle:
+    """The share of calls that is sent. Idle, at no cost, until the callee refuses for the first time."""
+
+    __slots__ = ("_refused", "_sent", "_since", "active", "share")
+
+    def __init__(self) -> None:
+        self.active = False
+        self.share = 1.0
+        self._since = 0.0
+        self._sent = 0
+        self._refused = 0
+
+    def sent(self) -> None:
+        """Count a call that is about to be made. Counted here and not at its end: a call in flight is not refused."""
+        self._sent += 1
+
+    def refused(self, now: float, in_flight: int) -> None:
+        """Count a refusal by the callee. The first one wakes the throttle, with ``in_flight`` calls sent so far."""
+        if not self.active:
+            self.active = True
+            self._begin(now)
+            self._sent = in_flight
+        self._refused += 1
+
+    def admits(self, draw: float) -> bool:
+        """Whether to send a call; ``draw`` is a random number in [0, 1)."""
+        return draw < self.share
+
+    def judge(self, now: float) -> None:
+        """Move the share if a second has passed, and fall idle once a whole one went by without a refusal.
+
+        A second with too few calls to judge is extended, to four at most.
+        Nothing is judged while no call comes, so every further four seconds of silence count as one empty period.
+        """
+        age = now - self._since
+        if not self.active or age < _PERIOD_S:
+            return
+        quiet = not self._refused
+        if self._sent and quiet:
+            self.share = min(1.0, _K * self.share)
+        elif self._sent >= _ENOUGH or (self._sent and age >= _PATIENCE_S):
+            accepted = max(0, self._sent - self._refused)
+            self.share = min(1.0, max(LEAST_SHARE, self.share * _K * accepted / self._sent))
+        elif age < _PATIENCE_S:
+            return
+        silent = int(age // _PATIENCE_S) - bool(self._sent)
+        if silent > 0:
+            self.share = min(1.0, self.share * _K ** min(silent, 64))
+        if quiet and self.share >= 1.0:
+            self.active = False
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._since = now
+        self._sent = 0
+        self._refused = 0
+
+
+_ENOUGH_REFUSALS: Final = 20
+
+
+class Saturation:
+    """A run of refusals by the callee without one success between them.
+
+    An annotated 503 never trips a circuit, so a sick callee could hide behind the header for ever.
+    Twenty refusals of calls that matter and no success for the patience given raise ``saturated``.
+    """
+
+    __slots__ = ("_since", "refusals", "saturated")
+
+    def __init__(self) -> None:
+        self.refusals = 0
+        self.saturated = False
+        self._since = 0.0
+
+    def refused(self, now: float, patience_s: float) -> bool:
+        """Count a refusal by the callee of a critical call; return True if it makes the callee saturated."""
+        if not self.refusals:
+            self._since = now
+        self.refusals += 1
+        if self.saturated or self.refusals < _ENOUGH_REFUSALS or now - self._since < patience_s:
+            return False
+        self.saturated = True
+        return True
+
+    def answered(self) -> bool:
+        """End the run; return True if the callee was saturated."""
+        ended = self.saturated
+        self.refusals = 0
+        self.saturated = False
+        return ended

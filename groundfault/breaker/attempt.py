@@ -1,0 +1,208 @@
+"""One attempt at a call: the permit, to be settled exactly once."""
+
+from types import TracebackType
+from typing import Self
+
+from groundfault import _context
+from groundfault._clock import Clock
+from groundfault.breaker._course import LEAST_TIMEOUT_S
+from groundfault.breaker._ending import Ending, classify_error, made, report, within_timeout
+from groundfault.breaker._gate import Gate, Refused
+from groundfault.breaker._rolling import FOLD_AT
+from groundfault.events import Sinks
+from groundfault.vocabulary import Outcome
+from groundfault.wire import Refusal
+
+__all__ = ["Attempt", "HeldAttempt", "UnguardedAttempt"]
+
+
+class Attempt:
+    """Leave to make one call, from ``Command.attempt()`` or ``Command.begin()``.
+
+    ``timeout_s`` is how long the call may take, in seconds, None for no bound:
+    the setting, or what is left of the budget of the request being served if that is less.
+    It is never below a millisecond, for client libraries refuse a timeout of zero.
+    ``capped`` is true if the budget is the bound; running out of it is then neutral,
+    because a caller in a hurry must not trip the circuit for everybody.
+
+    As a context manager it ends as a success, or as what the exception means, unless it was settled inside.
+    The exception is always re-raised as it is. Neither entering nor leaving waits, so ``with`` is right in coroutines.
+    An attempt that is forgotten without being settled gives its place back when it is collected and counts as ignored.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_gate",
+        "_in_flight",
+        "_open",
+        "_period",
+        "_permit",
+        "_settings",
+        "_shadowed",
+        "_sinks",
+        "_started",
+        "capped",
+        "timeout_s",
+    )
+
+    def __init__(self, gate: Gate, clock: Clock, sinks: Sinks) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._sinks = sinks
+        # One element while the permit is held: popping it is what makes settling happen once, from whatever thread.
+        self._open: list[None] | None = None
+
+    def begin(self) -> Self:
+        """Take the permit. Raises RejectedError if the call must not be made."""
+        refused = self.enter()
+        if refused is None:
+            return self
+        ending = Ending(refused.outcome, 0.0, carrier=refused.error)
+        report(self._gate.resource, self._gate.command, ending, self._sinks, fallback=False)
+        raise refused.error
+
+    def enter(self) -> Refused | None:
+        """Take the permit, or return the refusal, which is counted but not yet reported."""
+        gate = self._gate
+        self._period = period = gate.period
+        self._in_flight = in_flight = gate.in_flight
+        self._settings = settings = period.settings
+        self._shadowed: Outcome | None = None
+        self._permit = period.permit
+        self._started = started = self._clock()
+        in_flight.append(None)
+        if len(in_flight) > period.quiet_limit or started >= period.ends_at:
+            verdict = gate.admit(started, in_flight)
+            if not isinstance(verdict, Refused):
+                self._permit = verdict
+            elif verdict.enforced:
+                return verdict
+            else:
+                self._shadowed = verdict.outcome
+        self._open = [None]
+        context = _context.serving.get()
+        self.timeout_s = settings.timeout_s
+        self.capped = False
+        if context is not None and context.deadline is not None:
+            left_s = max(context.deadline - started, LEAST_TIMEOUT_S)
+            if self.timeout_s is None or left_s < self.timeout_s:
+                self.timeout_s = left_s
+                self.capped = True
+        return None
+
+    def settle(
+        self,
+        outcome: Outcome,
+        *,
+        duration_s: float | None = None,
+        refusal: Refusal | None = None,
+        carrier: object = None,
+        fallback: bool = False,
+    ) -> None:
+        """Give the permit back and say how the call ended; once, every later call does nothing.
+
+        ``duration_s``: default None, the time since the permit was taken.
+        ``refusal``: what an annotated 503 said, for ``SHED``. Without one it slows nobody down.
+        ``carrier``: the exception or response that the application gets to see.
+        ``fallback``: the adapter serves something else instead, so the request being served has no fault.
+
+        A success or a shed that took longer than the setting ``timeout_s`` counts as a timeout,
+        and a shed as a failure where ``honor_handled`` is false.
+        Raises ValueError for an outcome of calls that are never made.
+        """
+        outcome = made(outcome)
+        held = self._open
+        if not held:
+            return
+        try:
+            held.pop()
+        except IndexError:  # another thread was faster
+            return
+        gate, period = self._gate, self._period
+        self._leave()
+        ended = self._clock()
+        if duration_s is None or not duration_s >= 0.0:  # nan is no duration either
+            duration_s = ended - self._started
+        if (
+            outcome is Outcome.SUCCESS
+            and gate.period is period
+            and self._permit is period.permit
+            and duration_s <= period.slow_after
+            and ended < period.ends_at
+        ):
+            period.durations.append(duration_s)
+            if len(period.durations) >= FOLD_AT:
+                gate.fold()
+            if self._sinks.calls:
+                report(gate.resource, gate.command, Ending(outcome, duration_s), self._sinks, fallback=fallback)
+            return
+        if outcome is Outcome.TIMEOUT and self.capped and duration_s <= period.slow_after:
+            outcome = Outcome.IGNORED
+        outcome, late = within_timeout(outcome, self._settings, duration_s)
+        self._end(
+            Ending(outcome, duration_s, carrier=carrier, refusal=refusal, shadowed=self._shadowed, late=late),
+            ended,
+            fallback=fallback,
+        )
+
+    def fail_with(self, error: BaseException) -> Outcome:
+        """Settle with what ``error`` means for the callee, and return that. ``error`` itself is left alone."""
+        held = bool(self._open)
+        ended = self._clock()
+        duration_s = ended - self._started if held else 0.0
+        outcome, refusal = classify_error(error, self._settings, duration_s, capped=self.capped)
+        if held:
+            self.settle(outcome, duration_s=duration_s, refusal=refusal, carrier=error)
+        return outcome
+
+    def __enter__(self) -> Self:
+        return self.begin() if self._open is None else self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.settle(Outcome.SUCCESS)
+        elif self._open:
+            self.fail_with(error)
+
+    def _leave(self) -> None:
+        if self._shadowed is None:  # a call that shadow mode let through was never counted in flight
+            self._in_flight.pop()
+
+    def _end(self, ending: Ending, ended: float, *, fallback: bool) -> None:
+        gate, refusal = self._gate, ending.refusal
+        if self._shadowed is None:
+            by_callee = ending.outcome is Outcome.SHED and refusal is not None and refusal.by_callee
+            gate.settle(self._permit, ending.outcome, ended, ending.duration_s, refused_by_callee=by_callee)
+        if fallback:
+            gate.count_fallback()
+        report(gate.resource, gate.command, ending, self._sinks, fallback=fallback)
+
+
+class HeldAttempt(Attempt):
+    """An attempt outside a ``with`` statement, which nothing but its holder ends."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        if not self._open:
+            return
+        self._open = None
+        # No lock here: the garbage collector runs at any moment, also while another command's lock is held.
+        # A probe's slot comes back with its lease.
+        self._leave()
+        self._period.tallies.append(Outcome.IGNORED)
+
+
+class UnguardedAttempt(Attempt):
+    """What stands in for an attempt while GroundFault is switched off: bounds nothing, counts nothing."""
+
+    __slots__ = ()
+
+    def enter(self) -> Refused | None:
+        """Let the call pass."""
+        self._settings = self._gate.settings
+        self.timeout_s = None
+        self.capped = False
+        return None

@@ -1,0 +1,202 @@
+"""All commands of a process by name, and the handle on a resource that makes them."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from random import random
+from typing import Any, Final
+from weakref import WeakSet
+
+from groundfault._clock import Clock, monotonic
+from groundfault.breaker._course import NO_FALLBACK
+from groundfault.breaker.command import Command
+from groundfault.breaker.settings import BreakerSettings
+from groundfault.breaker.snapshot import CommandSnapshot
+from groundfault.errors import SettingsError
+from groundfault.events import Sink, Sinks, default_sinks
+from groundfault.vocabulary import Mode, Outcome
+from groundfault.wire import NAME_GRAMMAR, valid_name
+
+__all__ = ["OTHER", "Registry", "Resource", "registry"]
+
+_log = logging.getLogger("groundfault")
+
+OTHER: Final = "_other"
+"""Resource and command name of what a full registry hands out; no valid name, so no command of one's own has it."""
+
+_LIMIT: Final = 1000
+
+
+class Registry:
+    """Commands by resource and name. Iterating yields them in the order they were made.
+
+    ``limit``: default 1000 commands. Names that come from data instead of code would grow without bound;
+    beyond the limit everybody gets one shared command in shadow mode, which counts and refuses nothing:
+    one circuit for callees that have nothing in common would fail them all for the sake of one.
+    Nothing is ever evicted, for that would close a circuit that is open.
+    ``clock`` and ``draw`` (random numbers in [0, 1)) are for tests and simulations.
+    """
+
+    def __init__(self, *, limit: int = _LIMIT, clock: Clock = monotonic, draw: Callable[[], float] = random) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._draw = draw
+        # Guards the two dictionaries. Re-entrant, for making a command may run a signal handler that makes one.
+        self._lock = threading.RLock()
+        self._commands: dict[tuple[str, str], Command] = {}
+        self._declared: dict[tuple[str, str], dict[str, Any]] = {}
+        self._other: Command | None = None
+        _registries.add(self)
+
+    def __iter__(self) -> Iterator[Command]:
+        commands = list(self._commands.values())
+        if self._other is not None:
+            commands.append(self._other)
+        return iter(commands)
+
+    def __len__(self) -> int:
+        return len(self._commands) + (self._other is not None)
+
+    def get(self, resource: str, name: str) -> Command | None:
+        """Return a command if it exists."""
+        return self._commands.get((resource, name))
+
+    def snapshot(self) -> tuple[CommandSnapshot, ...]:
+        """Describe all commands as they are now."""
+        return tuple(command.snapshot() for command in self)
+
+    def after_fork(self) -> None:
+        """Make a child process's copy usable: another thread may have held the lock."""
+        self._lock = threading.RLock()
+
+    def get_or_create(
+        self,
+        resource: str,
+        name: str,
+        *,
+        settings: dict[str, Any],
+        fallback: Any,
+        classify: Callable[[Any], Outcome | None] | None,
+        sinks: Sinks | None,
+    ) -> Command:
+        """Return the command of that name, made now if there is none; see ``Resource.command``."""
+        key = (resource, name)
+        built = BreakerSettings.of(settings)
+        asked = {field: getattr(built, field) for field in settings}
+        if fallback is not NO_FALLBACK:
+            asked["fallback"] = fallback
+        if classify is not None:
+            asked["classify"] = classify
+        with self._lock:
+            command = self._commands.get(key)
+            if command is not None:
+                _agree(key, asked, self._declared[key])
+                return command
+            if len(self._commands) >= self._limit:
+                return self._beyond(key)
+            command = Command(
+                resource,
+                name,
+                built,
+                fallback=fallback,
+                classify=classify,
+                sinks=sinks,
+                clock=self._clock,
+                draw=self._draw,
+            )
+            self._declared[key] = {**built.as_dict(), "fallback": fallback, "classify": classify}
+            self._commands[key] = command
+            return command
+
+    def _beyond(self, key: tuple[str, str]) -> Command:
+        if self._other is None:
+            _log.warning(
+                "%s/%s is beyond the limit of %d commands; it and all further ones share %s, which refuses nothing",
+                *key,
+                self._limit,
+                OTHER,
+            )
+            settings = BreakerSettings(mode=Mode.SHADOW)
+            self._other = Command(OTHER, OTHER, settings, clock=self._clock, draw=self._draw)
+        return self._other
+
+
+def _agree(key: tuple[str, str], asked: dict[str, Any], declared: dict[str, Any]) -> None:
+    for field, value in asked.items():
+        if value is not declared[field] and value != declared[field]:
+            raise SettingsError(
+                f"{field} of {key[0]}/{key[1]} must be {declared[field]!r} as where it was first asked for, "
+                f"not {value!r}; change a command in use with tune()"
+            )
+
+
+_registries: WeakSet[Registry] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for one in list(_registries):
+        one.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+_default = Registry()
+
+
+def registry() -> Registry:
+    """Return the registry of every resource that was given none."""
+    return _default
+
+
+class Resource:
+    """A handle on something that can fail on its own: a service, a database, a host.
+
+    ``name`` must fit the grammar of names (``[a-z0-9][a-z0-9._-]{0,63}``) and be low in cardinality: never a path.
+    ``sinks``: default None, the process-wide ones. ``settings``: defaults for its commands, see BreakerSettings.
+    Handles of one name share their commands. Raises SettingsError.
+    """
+
+    def __init__(
+        self, name: str, *, registry: Registry | None = None, sinks: Iterable[Sink] | None = None, **settings: Any
+    ) -> None:
+        self.name = _valid(name, "resource")
+        self._registry = registry if registry is not None else _default
+        self._sinks = default_sinks() if sinks is None else Sinks(*sinks)
+        BreakerSettings.of(settings)
+        self._settings = settings
+
+    def __repr__(self) -> str:
+        return f"<Resource {self.name}>"
+
+    def command(
+        self,
+        name: str,
+        *,
+        fallback: Any = NO_FALLBACK,
+        classify: Callable[[Any], Outcome | None] | None = None,
+        **settings: Any,
+    ) -> Command:
+        """Return the command ``name``, made at the first time of asking.
+
+        ``fallback``: a value, or a callable that is given the call's own arguments; None is a value like any other.
+        It is served for a call that is refused, fails, times out or is shed, and counted apart.
+        It runs outside every limit: give one that can be slow a command of its own.
+        ``classify`` looks at a result and returns its outcome, None for a success.
+        ``settings``: see BreakerSettings; those not given come from the resource.
+        Asking again returns the same command; asking again with other settings raises SettingsError.
+        """
+        return self._registry.get_or_create(
+            self.name,
+            _valid(name, "command"),
+            settings={**self._settings, **settings},
+            fallback=fallback,
+            classify=classify,
+            sinks=self._sinks,
+        )
+
+
+def _valid(name: object, what: str) -> str:
+    if not isinstance(name, str) or not valid_name(name):
+        raise SettingsError(f"{what} name must match {NAME_GRAMMAR}, not {name!r}")
+    return name

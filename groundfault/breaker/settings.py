@@ -1,0 +1,188 @@
+"""The settings of one command: a frozen value, validated as a whole, swapped whole."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self
+
+from groundfault.errors import SettingsError
+from groundfault.vocabulary import Mode
+
+__all__ = ["BreakerSettings"]
+
+_ON_SATURATED: Final = ("report", "open")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerSettings:
+    """How one command is protected. All times are seconds.
+
+    Every setting can be changed while the command is in use (``Command.tune``);
+    a call keeps the settings it began with, and the windows are kept.
+    Raises SettingsError, naming field, value and bound, for anything that makes no sense.
+
+    ``timeout_s``
+        A call longer than this is a timeout, which counts against the callee. Default None: no bound.
+        Enforced for coroutines, measured for plain functions, handed to the client library by adapters.
+    ``failure_threshold``
+        Share of calls, above 0 and at most 1, whose failing trips the circuit. Default 0.5 (Hystrix).
+    ``minimum_volume_per_s``
+        A span of windows is judged only if it holds this many calls per second of *one* window:
+        ``ceil(minimum_volume_per_s * 10)`` of them. Default 2.0, so 20 calls (Hystrix's request volume threshold).
+    ``sleep_window_s``
+        How long an open circuit waits for its probe: half of it fixed, half random. Default 5.0 (Hystrix).
+    ``max_sleep_window_s``
+        The sleep window doubles with every failed probe up to this. Default 60.0; at least ``sleep_window_s``.
+    ``max_concurrent``
+        Calls in flight at once, at least 1. Default None: unlimited, but still counted.
+    ``mode``
+        ``enforce`` (default), ``shadow`` (decide, count and report, refuse nothing),
+        ``force_open`` (refuse everything), ``force_closed`` (the circuit never trips nor refuses).
+    ``honor_handled``
+        Whether an annotated 503 is neutral (True) or a failure like any other (False).
+        Default None: as the adapter judges the host; a plain command honors it.
+    ``handled_patience_s``
+        A callee that has only refused for this long is reported as saturated. Default 10.0.
+    ``on_saturated``
+        ``report`` (default), or ``open``: the circuit opens as well.
+    ``ignored_errors``
+        Exceptions that say nothing about the callee, for instance ``(KeyError,)``. Default: none.
+    ``health_check``
+        A plain function; while it returns false or raises, calls are refused. Default None.
+        It runs on a thread of its own, never on the path of a call.
+    ``health_check_ttl_s``
+        How long its answer stands. Default 1.0.
+    """
+
+    timeout_s: float | None = None
+    failure_threshold: float = 0.5
+    minimum_volume_per_s: float = 2.0
+    sleep_window_s: float = 5.0
+    max_sleep_window_s: float = 60.0
+    max_concurrent: int | None = None
+    mode: Mode = Mode.ENFORCE
+    honor_handled: bool | None = None
+    handled_patience_s: float = 10.0
+    on_saturated: str = "report"
+    ignored_errors: tuple[type[BaseException], ...] = ()
+    health_check: Callable[[], bool] | None = None
+    health_check_ttl_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None:
+            self._positive("timeout_s")
+        share = self._number("failure_threshold", "above 0 and at most 1")
+        if not 0 < share <= 1:
+            raise _wrong("failure_threshold", "above 0 and at most 1", self.failure_threshold)
+        if self._number("minimum_volume_per_s", "at least 0") < 0:
+            raise _wrong("minimum_volume_per_s", "at least 0", self.minimum_volume_per_s)
+        self._positive("sleep_window_s")
+        self._positive("max_sleep_window_s")
+        if self.max_sleep_window_s < self.sleep_window_s:
+            raise _wrong(
+                "max_sleep_window_s", f"at least sleep_window_s, {self.sleep_window_s:g}", self.max_sleep_window_s
+            )
+        self._check_concurrency()
+        self._check_mode()
+        if self.honor_handled is not None and not isinstance(self.honor_handled, bool):
+            raise _wrong("honor_handled", "True, False or None", self.honor_handled)
+        self._positive("handled_patience_s")
+        if self.on_saturated not in _ON_SATURATED:
+            raise _wrong("on_saturated", "'report' or 'open'", self.on_saturated)
+        self._check_errors()
+        self._check_health()
+        self._positive("health_check_ttl_s")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Build settings from names and values; an unknown name is a SettingsError like any other mistake."""
+        return cls(**_known(values))
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """Return these settings with some of them changed, validated as a whole."""
+        return type(self)(**{**self.as_dict(), **_known(changes)})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings by name."""
+        return {name: getattr(self, name) for name in _NAMES}
+
+    @property
+    def minimum_volume(self) -> int:
+        """Calls that a span of windows must hold to be judged, at least 1."""
+        # Rounded first: 1.1 * 10 is 11.000000000000002 in binary, and nobody means twelve by it.
+        return max(1, math.ceil(round(self.minimum_volume_per_s * 10.0, 9)))
+
+    @property
+    def lease_s(self) -> float:
+        """How long a probe may hold its slot: no call may take longer than its timeout, so none needs more."""
+        return max(self.timeout_s or 0.0, self.sleep_window_s)
+
+    def _number(self, name: str, bound: str) -> float:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _wrong(name, f"a number {bound}", value)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise _wrong(name, f"finite and {bound}", value)
+        object.__setattr__(self, name, number)
+        return number
+
+    def _positive(self, name: str) -> None:
+        value = getattr(self, name)
+        if self._number(name, "above 0") <= 0:
+            raise _wrong(name, "above 0", value)
+
+    def _check_concurrency(self) -> None:
+        limit = self.max_concurrent
+        if limit is None:
+            return
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise _wrong("max_concurrent", "a whole number of at least 1, or None", limit)
+        if limit < 1:
+            raise _wrong("max_concurrent", "at least 1", limit)
+
+    def _check_mode(self) -> None:
+        allowed = "'enforce', 'shadow', 'force_open' or 'force_closed'"
+        try:
+            mode = Mode(self.mode)
+        except ValueError:
+            raise _wrong("mode", allowed, self.mode) from None
+        if mode is Mode.OFF:
+            raise _wrong("mode", f"{allowed}; to switch everything off, set GROUNDFAULT_DISABLED=1", self.mode.value)
+        object.__setattr__(self, "mode", mode)
+
+    def _check_errors(self) -> None:
+        errors: object = self.ignored_errors
+        if not isinstance(errors, tuple) or not all(_is_error_type(error) for error in errors):
+            raise _wrong("ignored_errors", "a tuple of exception types", errors)
+
+    def _check_health(self) -> None:
+        check = self.health_check
+        if check is None:
+            return
+        if not callable(check):
+            raise _wrong("health_check", "a function without parameters, or None", check)
+        if inspect.iscoroutinefunction(check) or inspect.iscoroutinefunction(getattr(check, "__call__", None)):  # noqa: B004  not a test for callability
+            raise _wrong("health_check", "a plain function, for it runs on a thread", check)
+
+
+_NAMES: Final = tuple(field.name for field in fields(BreakerSettings))
+
+
+def _is_error_type(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    for name in values:
+        if name not in _NAMES:
+            raise SettingsError(f"{name} is no setting of a command; there are {', '.join(_NAMES)}")
+    return dict(values)
+
+
+def _wrong(name: str, bound: str, value: object) -> SettingsError:
+    return SettingsError(f"{name} must be {bound}, not {value!r}")

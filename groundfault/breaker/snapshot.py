@@ -1,0 +1,43 @@
+"""What a page, a scrape or a console needs to know about one command, as one frozen value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from groundfault.breaker.settings import BreakerSettings
+from groundfault.vocabulary import Mode, Outcome, State
+
+__all__ = ["CommandSnapshot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSnapshot:
+    """One command at one moment. All times are seconds.
+
+    ``counts`` are by outcome over the windows, up to 30 s; ``totals`` by outcome since the process began (or forked).
+    ``p50_s``, ``p95_s``, ``p99_s``: durations of successes in the windows, None without any; off by less than twofold.
+    ``admitted_share``: share of the calls that is sent to a shedding callee, 1.0 in peace.
+    ``saturated``: the callee has done nothing but refuse for ``handled_patience_s``.
+    ``healthy``: the last known answer of the health check; true without one.
+    ``sleep_left_s``: until an open circuit sends its probe; ``sleep_window_s``: how long that sleep is in all.
+    Both are 0.0 unless it is open. ``trips``: how often it went from closed to open.
+    """
+
+    resource: str
+    command: str
+    state: State
+    mode: Mode
+    in_flight: int
+    max_concurrent: int | None
+    counts: Mapping[Outcome, int]
+    totals: Mapping[Outcome, int]
+    fallbacks: int
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+    admitted_share: float
+    saturated: bool
+    healthy: bool
+    sleep_left_s: float
+    sleep_window_s: float
+    trips: int
+    settings: BreakerSettings
