@@ -38,7 +38,12 @@ CLEAR_S: Final = 0.002
 TIGHTEN_S: Final = 1.0
 """How long the threshold takes from N to T: a pause of half a second drains meanwhile instead of being refused."""
 MEMORY_S: Final = 2.0
-"""A backlog this soon after the last one is still the same overload: the threshold is T at once."""
+"""How long a backlog is remembered. Meanwhile another begins at a wait that rises from T to N, and starts at T.
+
+Beginning at N as the first one does, an overload of 1.5 swings between N and nothing, and each swing refuses a whole
+queue that has become too long for everybody: a quarter of a simulated server's critical-plus requests, against none.
+It costs 2 % of goodput there. Beginning at T throughout doubles what is refused for nothing at 0.9 of capacity.
+"""
 STANDING_S: Final = 1.0
 """Every wait above T for so long is a backlog, even below N: the net under a deadline that is set far too long."""
 STANDING_SERVICES: Final = 20.0
@@ -114,9 +119,13 @@ def observe(ladder: Ladder, now: float, wait_s: float, limits: Bounds) -> None:
         return
     if wait_s > limits.target_s and ladder.above_since == inf:
         ladder.above_since = now
-    if not ladder.backlog and (wait_s > limits.burst_s or now - ladder.above_since > limits.standing_s):
+    if ladder.backlog:
+        return
+    since = min((now - ladder.cleared) / MEMORY_S, 1.0)
+    tolerated = limits.target_s + (limits.burst_s - limits.target_s) * since
+    if wait_s > tolerated or now - ladder.above_since > limits.standing_s:
         ladder.backlog = True
-        ladder.onset = now if now - ladder.cleared > MEMORY_S else -inf
+        ladder.onset = now if since >= 1 else -inf
 
 
 def threshold(ladder: Ladder, now: float, limits: Bounds) -> float:

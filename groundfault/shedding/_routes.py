@@ -189,9 +189,8 @@ class Route:
         """Remember that this span of time is not a natural one."""
         self._refused = True
 
-    def finish(self, now: float, seconds: float | None) -> None:
-        """Count a request whose answer begins ``seconds`` after it was admitted; None keeps that out of the times."""
-        self.leave()
+    def complete(self, now: float, seconds: float | None) -> None:
+        """Count an answer that began ``seconds`` after the request was admitted; None keeps that out of the times."""
         self.done_at = now
         self.rate.count(now)
         if seconds is None:
@@ -208,7 +207,7 @@ class Route:
         self._least = min(self._least, self.service_s)
 
     def leave(self) -> None:
-        """Count a request that ended without an answer, as one does that its client has left."""
+        """Take off a request whose answer begins, or that ended without one because its client has left."""
         self.open = max(0, self.open - 1)
 
 

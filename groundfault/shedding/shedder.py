@@ -409,10 +409,12 @@ class Shedder:
             admission.open = False
             seconds = max(now - admission.began, 0.0)
             good = status <= _LAST_GOOD
-            admission.route.finish(now, seconds if good else None)
-            self._whole.finish(now, None)
+            admission.route.leave()
+            self._whole.leave()
+            self._whole.complete(now, None)
             if status not in _NOT_A_ROUTE:
                 self._routes.learn(admission.name, now)
+            self._routes.find(admission.name).complete(now, seconds if good else None)
             if not admission.on_loop:
                 if good and self._worker_times.sample(now, seconds):
                     self._set_bounds()
