@@ -68,11 +68,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="groundfault", description="Overload protection for Python services.")
+    parser = _Parser(prog="groundfault", description="Overload protection for Python services.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"groundfault {version('groundfault')}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     demo = commands.add_parser(
         "demo",
+        allow_abbrev=False,
         help="a spike on a real chain of services, with and without protection",
         description="Starts a chain of three services on this machine and drives an eightfold spike through it, three "
         "times: unprotected, with plain 503s, and with annotated ones. Takes about four minutes; writes a report.",

@@ -10,7 +10,6 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from groundfault import wire
-from groundfault.events import Sink
 from groundfault.integrations.requests import GroundFaultAdapter
 from groundfault.lab.parts import Part
 
@@ -23,7 +22,7 @@ POOL_SIZE = 128
 """Connections a session keeps: more than any service has threads, so no call ever pays for a new one."""
 
 
-def session_for(part: Part, callee: str, *, timeout_s: float, sinks: Iterable[Sink]) -> requests.Session:
+def session_for(part: Part, callee: str, *, timeout_s: float) -> requests.Session:
     """Return the session a service calls ``callee`` with, shared by all its threads.
 
     ``timeout_s`` is the same in all phases; so is the pool.
@@ -32,7 +31,7 @@ def session_for(part: Part, callee: str, *, timeout_s: float, sinks: Iterable[Si
     session.trust_env = False  # a proxy configured on this machine has no place between the services
     adapter: HTTPAdapter
     if part.protected:
-        adapter = GroundFaultAdapter(callee, timeout_s=timeout_s, sinks=sinks, pool_maxsize=POOL_SIZE)
+        adapter = GroundFaultAdapter(callee, timeout_s=timeout_s, pool_maxsize=POOL_SIZE)
     else:
         adapter = _TimeoutAdapter(timeout_s, pool_maxsize=POOL_SIZE)
     session.mount(part.callee + "/", adapter)

@@ -14,7 +14,7 @@ from groundfault.lab.targets import Judged
 
 __all__ = ["Display", "results_table"]
 
-_UNTOLD = frozenset({"t", "event", "warning", "by", "traceparent"})
+_UNTOLD = frozenset({"t", "event", "warning", "by", "pid", "traceparent"})
 
 
 class Display:
@@ -84,7 +84,7 @@ def _short(value: object) -> object:
 
 def results_table(phases: Mapping[str, Mapping[str, Any]], judged: list[Judged], file: TextIO) -> None:
     """Print what was measured, a row for each number and a column for each phase, and what was missed, loudly."""
-    console = Console(file=file)
+    console = Console(file=file, width=None if file.isatty() else 110)  # a pipe has no width of its own
     table = Table(title="The Gronk spike, three times", title_justify="left")
     table.add_column("")
     for phase in phases:

@@ -29,8 +29,8 @@ CONTESTS_S = 0.005
 def create() -> "WSGIApplication":
     """Build the application. gunicorn calls this in each worker."""
     part = Part.from_environment()
-    sinks = part.sinks()
-    session = session_for(part, "saber", timeout_s=TIMEOUT_S, sinks=sinks)
+    part.report()
+    session = session_for(part, "saber", timeout_s=TIMEOUT_S)
 
     @Request.application
     def app(request: Request) -> Response:
@@ -49,5 +49,5 @@ def create() -> "WSGIApplication":
 
     if not part.protected:
         return app
-    shedder = WSGILoadShedder(app, service=part.service, sinks=sinks)
+    shedder = WSGILoadShedder(app, service=part.service)
     return shedder if part.annotated else StripFromWSGI(shedder)

@@ -37,8 +37,14 @@ class Journal:
             path = self._directory / f"{self._service}-{pid}.jsonl"
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             self._pid = pid
-        fields = asdict(event)
-        row = {"t": self._clock(), "event": name_of(event), "warning": is_warning(event), "by": self._service, **fields}
+        row = {
+            "t": self._clock(),
+            "event": name_of(event),
+            "warning": is_warning(event),
+            "by": self._service,
+            "pid": self._pid,
+            **asdict(event),
+        }
         os.write(self._fd, json.dumps(row, default=str).encode() + b"\n")
 
 

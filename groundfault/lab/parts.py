@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from groundfault.events import Sink
+from groundfault.events import default_sinks
 from groundfault.lab.journal import Journal
 
 __all__ = [
@@ -77,9 +77,9 @@ class Part:
         """True if answers keep the header."""
         return self.phase is Phase.GROUNDFAULT
 
-    def sinks(self) -> tuple[Sink, ...]:
-        """Return where the service's events go."""
-        return (Journal(Path(self.directory), self.service),)
+    def report(self) -> None:
+        """Send the events of this process to the journal that the runner reads."""
+        default_sinks().use(Journal(Path(self.directory), self.service))
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable that carries all this to the process."""

@@ -43,6 +43,11 @@ DARK = Scheme(
     {"unprotected": "#ff8a50", "plain-503": "#e3b341", "groundfault": "#58a6ff"},
 )  # fmt: skip
 _DASHES = {"unprotected": (0, (1.2, 1.2)), "plain-503": (0, (5, 2)), "groundfault": "solid"}
+_LABELS = {
+    "unprotected": "unprotected",
+    "plain-503": "plain 503s and circuit breakers",
+    "groundfault": "GroundFault",
+}
 _WIDTHS = {"unprotected": 1.8, "plain-503": 1.8, "groundfault": 2.6}
 
 Runs = Mapping[str, Series]
@@ -84,9 +89,14 @@ def _lines(axes: "Axes", runs: Runs, scheme: Scheme, values: Callable[[Series], 
             ys = [float("nan") if value is None else value for value in values(runs[phase])]
             xs = [second + 0.5 for second in range(len(ys))]  # a second's value stands in its middle
             axes.plot(
-                xs, ys, color=scheme.runs[phase], linestyle=_DASHES[phase], linewidth=_WIDTHS[phase], label=phase,
+                xs,
+                ys,
+                color=scheme.runs[phase],
+                linestyle=_DASHES[phase],
+                linewidth=_WIDTHS[phase],
+                label=_LABELS[phase],
                 zorder=3 if phase == "groundfault" else 2,
-            )  # fmt: skip
+            )
 
 
 def headline(runs: Runs, curve: Spike, capacity_rps: float, scheme: Scheme) -> Figure:
@@ -101,6 +111,7 @@ def headline(runs: Runs, curve: Spike, capacity_rps: float, scheme: Scheme) -> F
         above.set_ylim(0, curve.peak_rps * 1.12)
         above.set_ylabel("requests/s")
         above.set_title(f"What the fans ask for: {curve.factor:g} times the usual, within a second")
+        above.annotate("capacity", (curve.total_s, capacity_rps), (-4, 4), textcoords="offset points", ha="right")
         above.annotate(
             f"{curve.peak_rps:.0f}/s",
             (curve.spike_end_s, curve.peak_rps),
@@ -157,7 +168,7 @@ def shed_share(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
 
 
 def trips(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
-    """Draw when a circuit opened, a row for each edge of each run; a row without marks stands for none."""
+    """Draw when circuits tripped and how long they stayed open, a row for each edge of each run."""
     edges = sorted({edge for run in runs.values() for _, edge in run.trips} | {"grouper -> saber", "topps -> grouper"})
     rows = [(phase, edge) for phase in PHASES[1:] if phase in runs for edge in edges]
     with _style(scheme):
@@ -165,6 +176,9 @@ def trips(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
         for at, (phase, edge) in enumerate(rows):
             moments = [moment for moment, where in runs[phase].trips if where == edge]
             axes.axhline(at, color=scheme.faint, linewidth=0.5, zorder=1)
+            bars = [(start, end - start) for start, end, where in runs[phase].open if where == edge]
+            # Processes overlap: the more of them have their circuit open, the denser the bar.
+            axes.broken_barh(bars, (at - 0.28, 0.56), color=scheme.runs[phase], alpha=0.3, linewidth=0, zorder=2)
             axes.scatter(moments, [at] * len(moments), color=scheme.runs[phase], marker="X", s=55, zorder=3)
             axes.annotate(f"{len(moments)}", (1.01, at), xycoords=("axes fraction", "data"), va="center")
         axes.set_yticks(range(len(rows)), [f"{phase}: {edge.replace('->', '→')}" for phase, edge in rows])

@@ -8,12 +8,11 @@ import json
 import queue
 import random
 import sqlite3
-from functools import partial
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from groundfault.breaker.command import Resource
+from groundfault.breaker import Resource
 from groundfault.lab.chain import StripFromWSGI
 from groundfault.lab.parts import CONNECTIONS, ROUND_TRIP_S, SABER_THREADS, Part
 from groundfault.shedding.wsgi import WSGILoadShedder
@@ -82,14 +81,12 @@ def _round_trip(seconds: float) -> int:
 def create() -> "WSGIApplication":
     """Build the application. gunicorn calls this in the worker."""
     part = Part.from_environment()
-    sinks = part.sinks()
+    part.report()
     database = Database(Path(part.directory) / "contests.sqlite3")
     entrants: Callable[[int], Any] = database.entrants
     if part.protected:
-        command = Resource("contest-db", sinks=sinks).command(
-            "entrants", timeout_s=QUERY_TIMEOUT_S, max_concurrent=SABER_THREADS
-        )
-        entrants = partial(command.call, database.entrants)
+        command = Resource("contest-db").command("entrants", timeout_s=QUERY_TIMEOUT_S, max_concurrent=SABER_THREADS)
+        entrants = command(database.entrants)
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
         status, body = "200 OK", {}
@@ -106,5 +103,5 @@ def create() -> "WSGIApplication":
 
     if not part.protected:
         return app
-    shedder = WSGILoadShedder(app, service=part.service, sinks=sinks)
+    shedder = WSGILoadShedder(app, service=part.service)
     return shedder if part.annotated else StripFromWSGI(shedder)

@@ -30,8 +30,8 @@ LOBBY_THREADS = 64
 def create() -> Callable[..., Any]:
     """Build the application. uvicorn calls this in the server process."""
     part = Part.from_environment()
-    sinks = part.sinks()
-    session = session_for(part, "grouper", timeout_s=TIMEOUT_S, sinks=sinks)
+    part.report()
+    session = session_for(part, "grouper", timeout_s=TIMEOUT_S)
 
     def scores(contest: int | str) -> Any:
         response = session.get(f"{part.callee}/scores/{contest}")
@@ -61,5 +61,5 @@ def create() -> Callable[..., Any]:
     routes = [Route("/lineup/{n:int}", lineup), Route("/lobby", lobby), Route("/healthz", health)]
     app = Starlette(routes=routes, lifespan=lifespan)
     if part.protected:
-        app.add_middleware(LoadShedder, service=part.service, sinks=sinks)
+        app.add_middleware(LoadShedder, service=part.service)  # type: ignore[arg-type]  # mypy takes no **settings here
     return app if part.annotated or not part.protected else StripFromASGI(app)

@@ -23,7 +23,7 @@ def every(step, start, end, **fields):
 def opened(t, by, resource, old="closed"):
     return {
         "t": t, "event": "circuit.open", "warning": True, "by": by,
-        "resource": resource, "command": "get", "old": old, "new": "open",
+        "pid": 1, "resource": resource, "command": "get", "old": old, "new": "open",
     }  # fmt: skip
 
 

@@ -15,13 +15,13 @@ def seen(route="/x"):
 
 
 def test_an_event_becomes_a_line_with_time_and_name(tmp_path):
-    Journal(tmp_path, "topps", ManualClock(12.5))(
-        CircuitChanged("grouper", "get", State.CLOSED, State.OPEN, 20, 21, 5.0)
-    )
+    tripped = CircuitChanged("grouper", "get", State.CLOSED, State.OPEN, 20, 21, 5.0)
+    Journal(tmp_path, "topps", ManualClock(12.5))(tripped)
     (row,) = Reader(tmp_path, "topps-*.jsonl").new()
     assert row["t"] == 12.5
     assert row["event"] == "circuit.open"
     assert row["warning"] is True
+    assert row["pid"] == os.getpid()
     assert (row["by"], row["resource"], row["old"], row["new"]) == ("topps", "grouper", "closed", "open")
 
 

@@ -116,4 +116,4 @@ def test_the_files_it_writes(recorded, results, tmp_path):
     for name in ("headline.svg", "headline-dark.svg"):
         texts = "".join(ET.parse(tmp_path / name).getroot().itertext())  # noqa: S314  a file written two lines above
         assert "capacity, 10/s" in texts
-        assert "groundfault" in texts
+        assert "plain 503s and circuit breakers" in texts

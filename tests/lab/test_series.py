@@ -50,8 +50,31 @@ def test_what_saber_measured_and_refused():
     assert found.shed_share == [0.0, pytest.approx(2 / 3), None, None]
 
 
+def change(t, old, new, pid=1):
+    resource = {"by": "topps", "pid": pid, "resource": "grouper", "command": "get"}
+    return {**resource, "t": t, "event": f"circuit.{new}", "old": old, "new": new}
+
+
 def test_trips_with_their_moment():
-    opened = {"event": "circuit.open", "by": "topps", "resource": "grouper", "old": "closed"}
-    again = {**opened, "old": "half-open"}
-    events = [{**opened, "t": 2.5}, {**opened, "t": 1.5}, {**again, "t": 3.0}, {**opened, "t": 9.0}]
-    assert series([], events, CURVE).trips == [(1.5, "topps -> grouper"), (2.5, "topps -> grouper")]
+    events = [change(2.5, "closed", "open"), change(1.5, "closed", "open", pid=2), change(3.0, "half-open", "open")]
+    assert series([], [*events, change(9.0, "closed", "open")], CURVE).trips == [
+        (1.5, "topps -> grouper"),
+        (2.5, "topps -> grouper"),
+    ]
+
+
+def test_a_circuit_is_open_from_its_trip_until_it_closes_or_the_run_ends():
+    events = [
+        change(1.0, "closed", "open"),
+        change(1.1, "closed", "open", pid=2),
+        change(2.0, "open", "half-open"),
+        change(2.1, "half-open", "open"),
+        change(3.0, "open", "half-open"),
+        change(3.1, "half-open", "closed"),
+        change(3.5, "closed", "open"),
+    ]
+    assert series([], events, CURVE).open == [
+        (1.0, 3.1, "topps -> grouper"),
+        (1.1, 4.0, "topps -> grouper"),
+        (3.5, 4.0, "topps -> grouper"),
+    ]
