@@ -126,7 +126,7 @@ def headline(runs: Runs, curve: Spike, capacity_rps: float, scheme: Scheme) -> F
             ha="right",
         )  # fmt: skip
         _lines(below, runs, scheme, lambda series: series.goodput)
-        below.set_ylim(0, capacity_rps * 1.35)
+        below.set_ylim(-0.02 * capacity_rps, capacity_rps * 1.35)  # a line at zero must not hide in the axis
         below.set_ylabel("answers in time, per second")
         below.set_xlabel("seconds")
         below.set_title("What they get: answers within a second of asking")
@@ -139,7 +139,7 @@ def innocents(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
     with _style(scheme):
         figure, axes = _single(curve, scheme)
         _lines(axes, runs, scheme, lambda series: [None if v is None else v * 100 for v in series.innocents])
-        axes.set_ylim(0, 105)
+        axes.set_ylim(-1.5, 105)
         axes.set_ylabel("served in time, %")
         axes.legend(loc="lower left", ncols=3, frameon=False)
         return figure
@@ -161,7 +161,7 @@ def shed_share(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
     with _style(scheme):
         figure, axes = _single(curve, scheme)
         _lines(axes, runs, scheme, lambda series: [None if v is None else v * 100 for v in series.shed_share])
-        axes.set_ylim(0, 105)
+        axes.set_ylim(-1.5, 105)
         axes.set_ylabel("refused by saber, %")
         axes.legend(loc="upper right", frameon=False)
         return figure
