@@ -13,8 +13,9 @@ from typing import Any, Final
 from groundfault._clock import Clock
 from groundfault._context import serving
 from groundfault.breaker._ending import Ending, classify_error, classify_result, report
-from groundfault.breaker._gate import Gate, Period, Refused
+from groundfault.breaker._gate import Gate, Refused
 from groundfault.breaker._machine import Permit
+from groundfault.breaker._period import Period
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.errors import CircuitOpenError, CommandTimeoutError

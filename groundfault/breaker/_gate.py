@@ -1,13 +1,11 @@
-"""The gate of one command: everything that is decided under its lock, and the object that needs no lock.
+"""The gate of one command: everything that is decided under its lock.
 
-A call that succeeds while nothing is the matter touches one :class:`Period` and takes no lock.
-A period is replaced as a whole when anything it says changes: a window ends, the circuit moves, settings are tuned,
-the callee begins to shed. While anything is the matter the period is *attended*: its ``quiet_limit`` is -1,
-which sends every call through :meth:`Gate.admit` and :meth:`Gate.settle`, where the rules are.
+A call that succeeds while nothing is the matter touches the gate's ``period`` alone and takes no lock;
+all others come through :meth:`Gate.admit` and :meth:`Gate.settle`.
+The gate decides under the lock and tells the sinks after it.
 """
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -15,9 +13,10 @@ from weakref import WeakSet
 
 from groundfault import _context
 from groundfault._clock import Clock
-from groundfault.breaker._bulkhead import FULL, NORMAL, Bulkhead, high_mark
+from groundfault.breaker._bulkhead import FULL, NORMAL, Bulkhead
 from groundfault.breaker._health import HealthGate
 from groundfault.breaker._machine import AGAINST, Change, Circuit, Permit
+from groundfault.breaker._period import Period
 from groundfault.breaker._rolling import Rolling
 from groundfault.breaker._throttle import Saturation, Throttle
 from groundfault.breaker.settings import BreakerSettings
@@ -35,9 +34,8 @@ from groundfault.events import (
 )
 from groundfault.vocabulary import Criticality, Mode, Outcome, State
 
-__all__ = ["Gate", "Period", "Refused"]
+__all__ = ["Gate", "Refused"]
 
-_NEVER: Final = float("-inf")
 _UNGUARDED: Final = Permit(-1)
 """For a call that goes ahead because the gate itself failed: it belongs to no generation, so it moves nothing."""
 
@@ -50,51 +48,6 @@ class Refused(NamedTuple):
     outcome: Outcome
     error: RejectedError
     enforced: bool
-
-
-class Period:
-    """What stays the same between two changes, in the form in which the success path compares it.
-
-    ``quiet_limit``: with more calls in flight than this, ask the gate; -1 while attended.
-    ``refuses_until``: before this moment the circuit refuses for certain, and no lock is needed to say so.
-    """
-
-    __slots__ = (
-        "durations",
-        "ends_at",
-        "limit",
-        "permit",
-        "quiet_limit",
-        "refuses_until",
-        "settings",
-        "slow_after",
-        "tallies",
-        "timeout_s",
-        "wakes_at",
-    )
-
-    def __init__(
-        self,
-        *,
-        settings: BreakerSettings,
-        permit: Permit,
-        rolling: Rolling,
-        ends_at: float,
-        quiet_limit: int,
-        refuses_until: float,
-        wakes_at: float,
-    ) -> None:
-        self.settings = settings
-        self.permit = permit
-        self.durations = rolling.durations
-        self.tallies = rolling.tallies
-        self.ends_at = ends_at
-        self.quiet_limit = quiet_limit
-        self.refuses_until = refuses_until
-        self.wakes_at = wakes_at
-        self.timeout_s = settings.timeout_s
-        self.slow_after = sys.float_info.max if settings.timeout_s is None else settings.timeout_s
-        self.limit = sys.maxsize if settings.max_concurrent is None else settings.max_concurrent
 
 
 class Gate:
@@ -387,55 +340,22 @@ class Gate:
 
     def _renew(self) -> None:
         """Replace the period if it would say something else. Not more often: calls in flight compare its identity."""
-        old, new = self.period, self._new_period()
-        if not (
-            old.settings is new.settings
-            and old.permit is new.permit
-            and old.durations is new.durations
-            and old.ends_at == new.ends_at
-            and old.quiet_limit == new.quiet_limit
-            and old.refuses_until == new.refuses_until
-            and old.wakes_at == new.wakes_at
-        ):
+        new = self._new_period()
+        if not self.period.says_as_much_as(new):
             self.period = new
 
     def _new_period(self) -> Period:
-        settings, circuit, health = self.settings, self._circuit, self._health
-        mode = settings.mode
-        ends_at = self._rolling.ends_at
-        refuses_until = wakes_at = _NEVER
-        if mode is Mode.FORCE_OPEN:
-            refuses_until = ends_at
-        elif mode is Mode.ENFORCE and circuit.state is State.OPEN:
-            wakes_at = circuit.wakes_at
-            refuses_until = min(wakes_at, ends_at)
-        elif mode is Mode.ENFORCE and circuit.state is State.HALF_OPEN and circuit.probe_out:
-            refuses_until = min(circuit.lease_ends_at, ends_at)
-        attended = (
+        health = self._health
+        quiet = not (
             self._disabled
-            or mode is Mode.FORCE_OPEN
-            or (circuit.state is not State.CLOSED and mode is not Mode.FORCE_CLOSED)
             or self._throttle.active
-            or self._saturation.refusals > 0
+            or self._saturation.refusals
             or self._bulkhead.level != NORMAL
             or (health is not None and not health.healthy)
         )
-        if attended:
-            quiet_limit = -1
-        elif settings.max_concurrent is None:
-            quiet_limit = sys.maxsize
-        else:
-            quiet_limit = high_mark(settings.max_concurrent) - 1 if settings.max_concurrent > 1 else 1
-        return Period(
-            settings=settings,
-            permit=circuit.permit,
-            rolling=self._rolling,
-            # A health check that falls due ends a period too: the gate is where it is started.
-            ends_at=ends_at if health is None else min(ends_at, health.due_at),
-            quiet_limit=quiet_limit,
-            refuses_until=refuses_until,
-            wakes_at=wakes_at,
-        )
+        # A health check that falls due ends a period too: the gate is where it is started.
+        ends_at = self._rolling.ends_at if health is None else min(self._rolling.ends_at, health.due_at)
+        return Period(self.settings, self._circuit, self._rolling, ends_at=ends_at, quiet=quiet)
 
     def _new_health(self) -> HealthGate | None:
         check = self.settings.health_check

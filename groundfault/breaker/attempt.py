@@ -125,6 +125,7 @@ class Attempt:
             duration_s = ended - self._started
         if (
             outcome is Outcome.SUCCESS
+            and not fallback
             and gate.period is period
             and self._permit is period.permit
             and duration_s <= period.slow_after
@@ -134,7 +135,7 @@ class Attempt:
             if len(period.durations) >= FOLD_AT:
                 gate.fold()
             if self._sinks.calls:
-                report(gate.resource, gate.command, Ending(outcome, duration_s), self._sinks, fallback=fallback)
+                report(gate.resource, gate.command, Ending(outcome, duration_s), self._sinks, fallback=False)
             return
         if outcome is Outcome.TIMEOUT and self.capped and duration_s <= period.slow_after:
             outcome = Outcome.IGNORED
