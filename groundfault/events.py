@@ -12,7 +12,7 @@ One that raises is counted and logged at most once a minute, and changes nothing
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
@@ -38,6 +38,7 @@ __all__ = [
     "log_changes",
     "name_of",
     "note_internal_error",
+    "sinks_of",
 ]
 
 _log = logging.getLogger("groundfault")
@@ -258,6 +259,13 @@ def _shown(value: object) -> str:
 log_changes.changes_only = True  # type: ignore[attr-defined]  # a function may carry attributes; mypy has no word for it
 
 _defaults = Sinks(log_changes)
+
+
+def sinks_of(sinks: "Sinks | Iterable[Sink] | None") -> Sinks:
+    """Return what a component's ``sinks`` argument means: None for the process-wide ones, else sinks of its own."""
+    if sinks is None:
+        return _defaults
+    return sinks if isinstance(sinks, Sinks) else Sinks(*sinks)
 
 
 def default_sinks() -> Sinks:

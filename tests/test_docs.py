@@ -11,11 +11,13 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 
 def examples():
     for page in PAGES:
-        for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)):
+        for number, block in enumerate(
+            re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        ):
             yield pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
 
 
-@pytest.mark.parametrize("block", examples())
+@pytest.mark.parametrize("block", list(examples()))
 def test_an_example_runs_as_it_stands(block):
     exec(compile(block, "example", "exec"), {"__name__": "example"})  # noqa: S102  our own documentation
 
@@ -23,6 +25,8 @@ def test_an_example_runs_as_it_stands(block):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_the_repository_lead_somewhere(page):
     text = page.read_text()
-    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", text) + re.findall(r'(?:src|srcset)="(?!https?://)([^"]+)"', text)
+    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", text) + re.findall(
+        r'(?:src|srcset)="(?!https?://)([^"]+)"', text
+    )
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert missing == []

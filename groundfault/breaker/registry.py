@@ -14,7 +14,7 @@ from groundfault.breaker.command import Command
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
 from groundfault.errors import SettingsError
-from groundfault.events import Sink, Sinks, default_sinks
+from groundfault.events import Sink, Sinks, sinks_of
 from groundfault.vocabulary import Mode, Outcome
 from groundfault.wire import NAME_GRAMMAR, valid_name
 
@@ -158,11 +158,16 @@ class Resource:
     """
 
     def __init__(
-        self, name: str, *, registry: Registry | None = None, sinks: Iterable[Sink] | None = None, **settings: Any
+        self,
+        name: str,
+        *,
+        registry: Registry | None = None,
+        sinks: Iterable[Sink] | Sinks | None = None,
+        **settings: Any,
     ) -> None:
         self.name = _valid(name, "resource")
         self._registry = registry if registry is not None else _default
-        self._sinks = default_sinks() if sinks is None else Sinks(*sinks)
+        self._sinks = sinks_of(sinks)
         BreakerSettings.of(settings)
         self._settings = settings
 

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Final, Generic, TypeVar
 
 from groundfault import _context, wire
-from groundfault.breaker.command import Attempt, Command, Resource
+from groundfault.breaker import Attempt, Command, Resource
 from groundfault.vocabulary import Outcome
 
 __all__ = ["BODY_LIMIT", "CommandNames", "hop_headers", "is_internal", "judge"]

@@ -13,7 +13,7 @@ One ``send`` covers all of urllib3's own retries, so with ``max_retries`` severa
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 try:
@@ -22,11 +22,13 @@ try:
     from requests.adapters import HTTPAdapter
     from urllib3 import exceptions as urllib3_exceptions
 except ImportError as missing:  # pragma: no cover  shown only where the extra is missing
-    raise ImportError("groundfault.integrations.requests needs requests: pip install 'groundfault[requests]'") from missing
+    raise ImportError(
+        "groundfault.integrations.requests needs requests: pip install 'groundfault[requests]'"
+    ) from missing
 
-from groundfault import errors, wire
+from groundfault import _context, errors, wire
 from groundfault._clock import monotonic
-from groundfault.breaker.command import Attempt, Command, Resource
+from groundfault.breaker import Attempt, Command, Resource
 from groundfault.events import Sink
 from groundfault.integrations._http import BODY_LIMIT, CommandNames, hop_headers, is_internal, judge
 from groundfault.vocabulary import Outcome
@@ -57,19 +59,19 @@ class _NeverSent(exceptions.ConnectionError):
         return type(self), self.args
 
 
-class CircuitOpenError(_NeverSent, errors.CircuitOpenError):
+class CircuitOpenError(errors.CircuitOpenError, _NeverSent):
     """The circuit is open; also a ``requests.ConnectionError``."""
 
 
-class BulkheadFullError(_NeverSent, errors.BulkheadFullError):
+class BulkheadFullError(errors.BulkheadFullError, _NeverSent):
     """As many calls are in flight as allowed; also a ``requests.ConnectionError``."""
 
 
-class ThrottledError(_NeverSent, errors.ThrottledError):
+class ThrottledError(errors.ThrottledError, _NeverSent):
     """The callee is shedding and only a share of the calls is sent; also a ``requests.ConnectionError``."""
 
 
-class UnhealthyError(_NeverSent, errors.UnhealthyError):
+class UnhealthyError(errors.UnhealthyError, _NeverSent):
     """The health check says no; also a ``requests.ConnectionError``."""
 
 
@@ -171,10 +173,14 @@ class GroundFaultAdapter(HTTPAdapter):
             raise _REJECTIONS[type(rejection)](*rejection.args, request=request) from rejection
         started = monotonic()
         try:
-            if attempt.timeout_s is not None and attempt.timeout_s <= 0:
-                _give_up(command, attempt)
+            _check_budget(command)
             response = super().send(
-                _outgoing(request, command, attempt), stream, _bounded(timeout, attempt.timeout_s), verify, cert, proxies
+                _outgoing(request, command, attempt),
+                stream,
+                _bounded(timeout, attempt.timeout_s),
+                verify,
+                cert,
+                proxies,
             )
         except BaseException as error:
             _settle_error(attempt, error, monotonic() - started)
@@ -197,11 +203,9 @@ class GroundFaultAdapter(HTTPAdapter):
                 raise error
             return response
         outcome = judge(response.status_code, None)
-        body = _Body(response.raw, attempt, outcome, spent_s, weakref.ref(response))
+        body = _Body(response, attempt, outcome, spent_s)
         response.raw = body
         body.settle_if_ended()
-        # A response that is never read and never closed gives its permit back when it is collected.
-        weakref.finalize(response, attempt.settle, Outcome.IGNORED).atexit = False
         return response
 
 
@@ -209,16 +213,15 @@ class _Body:
     """urllib3's response with its reads watched; everything else is passed through.
 
     Counts only the time spent waiting for the callee, so a consumer that dawdles between reads is not held against it.
+    It must not hold the response: a forgotten one is to be collected at once, and its attempt with it.
     """
 
-    def __init__(
-        self, raw: Any, attempt: Attempt, outcome: Outcome, spent_s: float, response: weakref.ref[requests.Response]
-    ) -> None:
-        self._raw = raw
+    def __init__(self, response: requests.Response, attempt: Attempt, outcome: Outcome, spent_s: float) -> None:
+        self._raw = response.raw
         self._attempt = attempt
         self._outcome = outcome
         self._spent_s = spent_s
-        self._response = response
+        self._response = weakref.ref(response)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
@@ -300,12 +303,15 @@ def _bounded(timeout: Timeout, limit_s: float | None) -> Timeout:
     return min(timeout, limit_s) if isinstance(timeout, int | float) else timeout
 
 
-def _give_up(command: Command, attempt: Attempt) -> NoReturn:
-    raise CommandTimeoutError(command.resource, command.name, attempt.timeout_s or 0.0)
+def _check_budget(command: Command) -> None:
+    """Send nothing for a request whose caller has already given up."""
+    context = _context.current()
+    if context is not None and context.deadline is not None and context.deadline <= monotonic():
+        raise CommandTimeoutError(command.resource, command.name, 0.0)
 
 
 def _settle_error(attempt: Attempt, error: BaseException, spent_s: float) -> None:
-    if isinstance(error, _CALLERS_FAULT):
+    if isinstance(error, _CALLERS_FAULT) or (isinstance(error, CommandTimeoutError) and not error.timeout_s):
         outcome = Outcome.IGNORED
     elif isinstance(error, _TIMEOUTS):
         outcome = Outcome.IGNORED if attempt.capped else Outcome.TIMEOUT

@@ -13,7 +13,9 @@ from dataclasses import asdict
 try:
     import structlog
 except ImportError as missing:  # pragma: no cover  shown only where the extra is missing
-    raise ImportError("groundfault.integrations.structlog needs structlog: pip install 'groundfault[structlog]'") from missing
+    raise ImportError(
+        "groundfault.integrations.structlog needs structlog: pip install 'groundfault[structlog]'"
+    ) from missing
 
 from groundfault.events import Event, is_warning, name_of
 

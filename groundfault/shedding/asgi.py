@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from groundfault import wire
-from groundfault.events import Sinks
+from groundfault.events import Sink, Sinks
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, retry_after
 from groundfault.shedding._routes import route_of
@@ -42,7 +42,12 @@ class LoadShedder:
     """
 
     def __init__(
-        self, app: Application, *, shedder: Shedder | None = None, sinks: Sinks | None = None, **settings: Any
+        self,
+        app: Application,
+        *,
+        shedder: Shedder | None = None,
+        sinks: Iterable[Sink] | Sinks | None = None,
+        **settings: Any,
     ) -> None:
         self.app = app
         self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder
@@ -70,7 +75,7 @@ class LoadShedder:
         except Exception as error:
             verdict = None if answer.started else visit.verdict_on_error(error)
             if not answer.started:
-                shedder.answered(visit.admission, wire.SHED_STATUS)  # before the place is given back: it did finish
+                visit.answered(wire.SHED_STATUS)  # it did finish, unlike a request whose client has left
             if verdict is None:
                 raise
             await answer.refuse(verdict)
@@ -170,7 +175,7 @@ class _Answer:
         visit = self._visit
         try:
             status = message["status"]
-            visit.shedder.answered(visit.admission, status)
+            visit.answered(status)
             if not visit.visible:
                 return message
             verdict = visit.verdict_on_status(status)

@@ -4,7 +4,7 @@ import os
 import random
 import weakref
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from threading import RLock
@@ -15,10 +15,11 @@ from groundfault.events import (
     RequestSeen,
     SettingsChanged,
     SheddingChanged,
+    Sink,
     Sinks,
-    default_sinks,
     internal_errors,
     note_internal_error,
+    sinks_of,
 )
 from groundfault.shedding._admission import (
     Ladder,
@@ -143,7 +144,7 @@ class Shedder:
         settings: ShedderSettings | None = None,
         /,
         *,
-        sinks: Sinks | None = None,
+        sinks: Iterable[Sink] | Sinks | None = None,
         clock: Clock = monotonic,
         wall_clock: Clock = wall,
         **changes: Any,
@@ -155,7 +156,7 @@ class Shedder:
                 changes["service"] = named
         self._killed = os.environ.get("GROUNDFAULT_DISABLED", "").strip().lower() in {"1", "true", "yes", "on"}
         self._rules = Rules(settings.changed(changes), killed=self._killed)
-        self.sinks = default_sinks() if sinks is None else sinks
+        self.sinks = sinks_of(sinks)
         self.clock = clock
         self.wall_clock = wall_clock
         self._signal = NO_SIGNAL

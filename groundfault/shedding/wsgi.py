@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from groundfault import wire
-from groundfault.events import Sinks
+from groundfault.events import Sink, Sinks
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, Visit, arrive, retry_after
 from groundfault.shedding._socket import read, self_test, socket_of_wsgi
@@ -40,7 +40,12 @@ class WSGILoadShedder:
     """
 
     def __init__(
-        self, app: "WSGIApplication", *, shedder: Shedder | None = None, sinks: Sinks | None = None, **settings: Any
+        self,
+        app: "WSGIApplication",
+        *,
+        shedder: Shedder | None = None,
+        sinks: Iterable[Sink] | Sinks | None = None,
+        **settings: Any,
     ) -> None:
         self.app = app
         self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder
@@ -180,7 +185,7 @@ class _Answer:
 
     def finish(self) -> None:
         """End the request; a second call changes nothing."""
-        self._visit.shedder.answered(self._visit.admission, self._status)
+        self._visit.answered(self._status)
         self._visit.close()
 
 

@@ -11,8 +11,7 @@ import requests
 from werkzeug.serving import make_server
 
 from groundfault import wire
-from groundfault.breaker.command import Resource
-from groundfault.breaker.registry import Registry
+from groundfault.breaker import Registry, Resource
 from groundfault.events import CircuitChanged
 from groundfault.integrations.requests import GroundFaultAdapter
 from groundfault.shedding.wsgi import WSGILoadShedder
@@ -97,7 +96,7 @@ def chain(serve):
     sessions = []
 
     def hop(name, app_of, callee=None, *, wrap=lambda app: app):
-        registry, sink = Registry(), RecordingSink()
+        registry, sink = Registry(draw=lambda: 0.0), RecordingSink()  # the throttle sends every call
         session = requests.Session()
         session.trust_env = False
         sessions.append(session)
