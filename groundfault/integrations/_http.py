@@ -33,7 +33,7 @@ def judge(status: int, refusal: wire.Refusal | None) -> Outcome:
 
 
 def is_internal(host: str) -> bool:
-    """True for a host that only one's own network can name: private addresses, single labels, internal suffixes.
+    """Return whether only one's own network can name the host: a private address, a single label, an internal suffix.
 
     An annotated 503 from anywhere else is an ordinary failure unless the resource says ``honor_handled=True``:
     a stranger's server must not be able to keep a circuit closed.

@@ -6,7 +6,8 @@
     session.mount("http://saber/", GroundFaultAdapter("saber", timeout_s=0.5))
 
 A command is settled when the response's body has been read to its end or closed, not when its headers arrive:
-a body that stalls is a failure of the callee too. An unread, forgotten response gives its permit back when it is collected.
+a body that stalls is a failure of the callee too. A response that is forgotten unread gives its permit back when it is
+collected.
 One ``send`` covers all of urllib3's own retries, so with ``max_retries`` several attempts count as one call.
 """
 
