@@ -82,11 +82,8 @@ class RequestContext:
 
     def _fault_of(self, error: BaseException) -> Fault | None:
         try:
-            seen: tuple[object, ...] = (
-                error,
-                getattr(error, "response", None),
-                *error.args,
-            )  # requests wraps urllib3's error in its args
+            # The arguments too: requests wraps urllib3's error in its own without naming it as the cause.
+            seen: tuple[object, ...] = (error, getattr(error, "response", None), *error.args)
         except Exception:  # noqa: BLE001  a property of a stranger's error may raise; then it carries nothing
             seen = (error,)
         for fault in reversed(self.faults):
