@@ -180,6 +180,7 @@ class Gate:
         with self._lock:
             now = self._clock()
             self._advance(now, news)
+            self._renew()
             circuit, rolling, settings = self._circuit, self._rolling, self.settings
             p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
             result = CommandSnapshot(

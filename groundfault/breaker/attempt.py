@@ -193,7 +193,7 @@ class HeldAttempt(Attempt):
         # No lock here: the garbage collector runs at any moment, also while another command's lock is held.
         # A probe's slot comes back with its lease.
         self._leave()
-        self._period.tallies.append(Outcome.IGNORED)
+        self._gate.period.tallies.append(Outcome.IGNORED)
 
 
 class UnguardedAttempt(Attempt):

@@ -152,7 +152,7 @@ class BreakerSettings:
         except ValueError:
             raise _wrong("mode", allowed, self.mode) from None
         if mode is Mode.OFF:
-            raise _wrong("mode", f"{allowed}; to switch everything off, set GROUNDFAULT_DISABLED=1", self.mode.value)
+            raise _wrong("mode", f"{allowed}; to switch everything off, set GROUNDFAULT_DISABLED=1", str(mode))
         object.__setattr__(self, "mode", mode)
 
     def _check_errors(self) -> None:

@@ -1,0 +1,148 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundfault.breaker._throttle import LEAST_SHARE, Saturation, Throttle
+
+
+def throttle(share, sent, refused):
+    """Make one that woke at 0.0."""
+    made = Throttle()
+    made.active = True
+    made.share = share
+    for _ in range(sent):
+        made.sent()
+    for _ in range(refused):
+        made.refused(0.0, in_flight=0)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("share", "sent", "refused", "age", "after"),
+    [
+        (1.0, 100, 40, 0.99, 1.0),  # not yet
+        (1.0, 100, 40, 1.0, 1.0),  # more than half accepted: all are sent
+        (1.0, 100, 50, 1.0, 1.0),
+        (1.0, 100, 80, 1.0, 0.4),  # twice the accepted share
+        (0.4, 40, 20, 1.0, 0.4),  # settles where every second call is accepted
+        (0.4, 40, 30, 1.0, 0.2),
+        (0.4, 40, 10, 1.0, 0.6),
+        (0.4, 40, 0, 1.0, 0.8),  # nothing refused: doubles
+        (0.4, 1, 0, 1.0, 0.8),  # however few
+        (0.8, 40, 0, 1.0, 1.0),  # and stops at all of them
+        (1.0, 100, 100, 1.0, LEAST_SHARE),
+        (0.01, 10, 10, 1.0, LEAST_SHARE),  # never less
+        (0.01, 10, 30, 1.0, LEAST_SHARE),  # refusals of calls of the second before
+        (0.5, 9, 9, 1.0, 0.5),  # too few to judge
+        (0.5, 9, 9, 3.99, 0.5),
+        (0.5, 9, 9, 4.0, LEAST_SHARE),  # four seconds are enough of waiting
+        (0.5, 9, 3, 4.0, 0.5 * 2 * 6 / 9),
+        (0.01, 0, 0, 3.99, 0.01),
+        (0.01, 0, 0, 4.0, 0.02),  # nothing sent: doubles
+        (0.01, 0, 2, 4.0, 0.02),
+        (0.01, 0, 0, 12.0, 0.08),  # once for each four seconds of silence
+        (0.01, 0, 0, 1e9, 1.0),
+        (0.01, 1, 1, 9.0, 0.02),
+    ],
+)
+def test_the_law(share, sent, refused, age, after):
+    made = throttle(share, sent, refused)
+    made.judge(age)
+    assert made.share == pytest.approx(after)
+
+
+def test_it_sleeps_until_the_first_refusal_and_again_after_a_second_without():
+    made = Throttle()
+    for _ in range(50):
+        made.sent()
+    assert not made.active
+    made.refused(10.0, in_flight=20)
+    assert made.active
+    for _ in range(9):
+        made.refused(10.5, in_flight=3)
+    made.judge(11.0)
+    assert made.share == 1.0  # 10 of the 20 that were in flight: what came before does not count
+    assert made.active
+    made.sent()
+    made.judge(12.0)
+    assert not made.active
+
+
+def test_a_second_is_judged_once():
+    made = throttle(1.0, 100, 80)
+    made.judge(1.0)
+    made.judge(1.0)
+    made.judge(1.9)
+    assert made.share == 0.4
+
+
+def test_it_follows_a_spike_down_at_once_and_up_within_seconds():
+    """The callee takes 100 of 800 calls a second for 20 s, then all."""
+    made, shares = Throttle(), []
+    for second in range(30):
+        offered = 800 if second < 20 else 100
+        sent = round(offered * made.share)
+        for _ in range(sent):
+            made.sent()
+        for _ in range(max(0, sent - 100)):
+            made.refused(float(second), in_flight=sent)
+        made.judge(second + 1.0)
+        shares.append(made.share)
+    assert shares[0] == pytest.approx(0.25)
+    assert all(0.2 < share < 0.3 for share in shares[:20])
+    assert shares[21] == 1.0
+    assert not made.active
+
+
+@given(
+    st.floats(LEAST_SHARE, 1.0),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.floats(0, 10)), max_size=30),
+)
+def test_the_share_stays_within_its_bounds_and_falls_only_on_refusals(share, seconds):
+    made = throttle(share, 0, 0)
+    now = 0.0
+    refused_since_judged = 0
+    for sent, refused, wait in seconds:
+        for _ in range(sent):
+            made.sent()
+        for _ in range(refused):
+            made.refused(now, in_flight=sent)
+        refused_since_judged += refused
+        now += wait
+        before = made.share
+        made.judge(now)
+        assert LEAST_SHARE <= made.share <= 1.0
+        if made.share < before:
+            assert refused_since_judged
+        if wait >= 4:
+            refused_since_judged = 0
+        assert made.active or made.share == 1.0
+
+
+@given(st.floats(LEAST_SHARE, 1.0), st.floats(0, 1, exclude_max=True))
+def test_a_call_is_sent_with_the_share_as_its_chance(share, draw):
+    assert throttle(share, 0, 0).admits(draw) is (draw < share)
+
+
+@pytest.mark.parametrize(
+    ("refusals", "span_s", "saturated"),
+    [(19, 100.0, False), (20, 9.9, False), (20, 10.0, True), (200, 9.9, False), (200, 60.0, True)],
+)
+def test_saturation_takes_twenty_refusals_and_the_patience(refusals, span_s, saturated):
+    made = Saturation()
+    for n in range(refusals):
+        made.refused(5.0 + span_s * n / (refusals - 1), 10.0)
+    assert made.saturated is saturated
+
+
+def test_one_success_ends_saturation_and_begins_the_count_anew():
+    made = Saturation()
+    news = [made.refused(float(n), 10.0) for n in range(25)]
+    assert news.count(True) == 1
+    assert news.index(True) == 19
+    assert made.answered() is True
+    assert made.answered() is False
+    assert not any(made.refused(100.0 + n, 10.0) for n in range(19))
+    assert made.refused(math.nextafter(110.0, math.inf) + 9, 10.0)
