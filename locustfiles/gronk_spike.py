@@ -25,7 +25,8 @@ With ``-u N`` or ``--processes N`` each driver sends its share of the rate.
 
 import json
 import random
-from argparse import ArgumentParser
+import sys
+from argparse import ArgumentParser, Namespace
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -60,6 +61,44 @@ def add_options(parser: ArgumentParser) -> None:
     group.add_argument("--innocent-share", type=float, default=1 / 3, help="innocents per fan of the first kind")
     group.add_argument("--seed", default="gronk", help="the same seed gives the same arrivals")
     group.add_argument("--result-file", default="", help="write one JSON line per request to this file")
+
+
+def _curve(options: Namespace) -> Spike:
+    return Spike(
+        base_rps=options.base_rps,
+        factor=options.spike,
+        before_s=options.before,
+        spike_s=options.hold,
+        after_s=options.after,
+        rise_s=options.rise,
+    )
+
+
+def _objection(options: Namespace) -> str | None:
+    """Return what is wrong with the options, naming option, value and bound, or None."""
+    try:
+        _curve(options)
+    except ValueError as error:
+        return str(error)
+    if not options.deadline > 0:
+        return f"deadline must be above 0, not {options.deadline:g}"
+    if not options.innocent_share >= 0:
+        return f"innocent-share must be at least 0, not {options.innocent_share:g}"
+    for path in (options.path, options.innocent_path):
+        try:
+            path.format(n=1)
+        except (LookupError, ValueError):
+            return f"path may hold {{n}} and no other braces, not {path!r}"
+    return None
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]  # as above
+def refuse_nonsense(environment: Environment, **_: object) -> None:
+    """End with one line, before anything is sent, if the options make no sense."""
+    objection = _objection(environment.parsed_options) if environment.parsed_options is not None else None
+    if objection is not None:
+        print(f"gronk_spike: {objection}", file=sys.stderr)  # noqa: T201  the user's console
+        sys.exit(2)
 
 
 class ResultFile:
@@ -98,18 +137,12 @@ class Fans(FastHttpUser):
         """Send the whole curve, wait for the answers, and stop."""
         options = self._options
         drivers = max(1, options.num_users or 1)
-        curve = Spike(
-            base_rps=options.base_rps / drivers,
-            factor=options.spike,
-            before_s=options.before,
-            spike_s=options.hold,
-            after_s=options.after,
-            rise_s=options.rise,
-        )
+        curve = _curve(options)
         seed = f"{options.seed}/{getattr(self.environment.runner, 'worker_index', 0)}/{next(self._numbers)}"
+        share = options.innocent_share / drivers
         due = sorted(
-            [(t, "fan") for t in arrivals(curve, seed=f"{seed}/fan")]
-            + [(t, "innocent") for t in arrivals(curve, scale=options.innocent_share, seed=f"{seed}/innocent")]
+            [(t, "fan") for t in arrivals(curve, scale=1 / drivers, seed=f"{seed}/fan")]
+            + [(t, "innocent") for t in arrivals(curve, scale=share, seed=f"{seed}/innocent")]
         )
         contests = random.Random(f"{seed}/contest")
         start = monotonic()

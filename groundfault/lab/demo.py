@@ -238,8 +238,7 @@ class _Chain:
         self._processes.append(locust)
         requests = Reader(self._directory, _RESULTS)
         journals = Reader(self._directory, _JOURNALS)
-        begin = _await_start(locust, requests)
-        rows: list[dict[str, Any]] = []
+        begin, rows = _await_start(locust, requests)
         events: list[dict[str, Any]] = []
         cpu: list[float] = []
         psutil.cpu_percent()  # the first reading covers the time since the one before, so this one is thrown away
@@ -269,12 +268,12 @@ class _Chain:
         )
 
 
-def _await_start(locust: Process, requests: Reader) -> float:
-    """Wait until the generator says that it begins, and return when that was."""
+def _await_start(locust: Process, requests: Reader) -> tuple[float, list[dict[str, Any]]]:
+    """Wait until the generator says that it begins, and return when that was and the rows that came with it."""
     give_up = monotonic() + _GENERATOR_START_S
     while monotonic() < give_up and locust.ended() is None:
-        for row in requests.new():
-            return float(row["start"])
+        if found := list(requests.new()):
+            return float(found[0]["start"]), found[1:]
         sleep(0.02)
     raise DemoError(f"Locust did not start (exit code {locust.ended()}): {_why(locust)}; its log: {locust.log}")
 

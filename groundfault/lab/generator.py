@@ -1,7 +1,6 @@
 """The load generator: Locust, as a program of its own, driving locustfiles/gronk_spike.py."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from groundfault.lab.curves import Spike
@@ -34,8 +33,6 @@ def command(
     path: str = "/lineup/{n}",
 ) -> Sequence[str]:
     """Return the arguments of ``python -m`` that send ``curve`` to ``host`` and write a row per request."""
-    if find_spec("locust") is None:
-        raise DemoError("Locust, the load generator, is not installed: pip install 'groundfault[demo]'")
     options = {
         "--locustfile": locustfile(),
         "--host": host,

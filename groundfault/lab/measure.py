@@ -166,7 +166,7 @@ def voids(*, cpu_peak: float, goodput_share: float, lag_p99_ms: float, died: Seq
     if goodput_share > GOODPUT_LIMIT:
         reasons.append(f"goodput was {goodput_share:.2f} of the measured capacity, so that figure is wrong")
     if lag_p99_ms > LAG_LIMIT_MS:
-        reasons.append(f"the generator was {lag_p99_ms:.0f} ms late (p99), more than {LAG_LIMIT_MS:.0f} ms")
+        reasons.append(f"the generator was {lag_p99_ms:.1f} ms late (p99), more than {LAG_LIMIT_MS:.0f} ms")
     return reasons
 
 

@@ -85,8 +85,9 @@ def _seconds_axis(axes: "Axes", curve: Spike, scheme: Scheme) -> None:
 
 def _lines(axes: "Axes", runs: Runs, scheme: Scheme, values: Callable[[Series], list[Any]]) -> None:
     for phase in PHASES:
-        if phase in runs:
-            ys = [float("nan") if value is None else value for value in values(runs[phase])]
+        found = values(runs[phase]) if phase in runs else []
+        if any(value is not None for value in found):
+            ys = [float("nan") if value is None else value for value in found]
             xs = [second + 0.5 for second in range(len(ys))]  # a second's value stands in its middle
             axes.plot(
                 xs,
@@ -95,8 +96,15 @@ def _lines(axes: "Axes", runs: Runs, scheme: Scheme, values: Callable[[Series], 
                 linestyle=_DASHES[phase],
                 linewidth=_WIDTHS[phase],
                 label=_LABELS[phase],
+                marker="o",  # a second between two without a value would not be seen
+                markersize=2.5,
                 zorder=3 if phase == "groundfault" else 2,
             )
+
+
+def _legend(axes: "Axes") -> None:
+    """Put the legend above the plot, where no line can run through it."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, borderaxespad=0.2)
 
 
 def headline(runs: Runs, curve: Spike, capacity_rps: float, scheme: Scheme) -> Figure:
@@ -141,7 +149,7 @@ def innocents(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
         _lines(axes, runs, scheme, lambda series: [None if v is None else v * 100 for v in series.innocents])
         axes.set_ylim(-1.5, 105)
         axes.set_ylabel("served in time, %")
-        axes.legend(loc="lower left", ncols=3, frameon=False)
+        _legend(axes)
         return figure
 
 
@@ -150,9 +158,10 @@ def queue_wait(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
     with _style(scheme):
         figure, axes = _single(curve, scheme)
         _lines(axes, runs, scheme, lambda series: series.queue_wait_ms)
+        axes.margins(y=0.08)
         axes.set_ylim(bottom=0)
         axes.set_ylabel("waited before saber, ms (p95)")
-        axes.legend(loc="upper right", frameon=False)
+        _legend(axes)
         return figure
 
 
@@ -163,7 +172,7 @@ def shed_share(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
         _lines(axes, runs, scheme, lambda series: [None if v is None else v * 100 for v in series.shed_share])
         axes.set_ylim(-1.5, 105)
         axes.set_ylabel("refused by saber, %")
-        axes.legend(loc="upper right", frameon=False)
+        _legend(axes)
         return figure
 
 

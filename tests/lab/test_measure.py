@@ -210,7 +210,7 @@ def test_the_peak_is_a_mean_over_three_seconds(samples, expected):
         ({}, []),
         ({"cpu_peak": 0.86}, ["the host's CPU was 86% busy, more than 85%"]),
         ({"goodput_share": 1.06}, ["goodput was 1.06 of the measured capacity, so that figure is wrong"]),
-        ({"lag_p99_ms": 21.0}, ["the generator was 21 ms late (p99), more than 20 ms"]),
+        ({"lag_p99_ms": 21.0}, ["the generator was 21.0 ms late (p99), more than 20 ms"]),
         ({"died": ["saber"]}, ["saber ended during the run"]),
         ({"cpu_peak": 0.85, "goodput_share": 1.05, "lag_p99_ms": 20.0}, []),
     ],
