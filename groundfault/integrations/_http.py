@@ -50,9 +50,8 @@ def hop_headers(command: Command, attempt: Attempt) -> Iterable[tuple[str, str]]
     """Yield what one hop tells its callee: who calls, how long it will wait, how much the request matters, for whom."""
     context = _context.current()
     service = context.service if context is not None else os.environ.get("GROUNDFAULT_SERVICE")
-    caller = wire.parse_caller(f"{service}/{command.resource}.{command.name}") if service else None
     return wire.hop_headers(
-        caller=caller,
+        caller=f"{service}/{command.resource}.{command.name}" if service else None,
         budget_s=attempt.timeout_s,
         criticality=context.criticality if context is not None else None,
         key=context.key if context is not None else None,

@@ -46,7 +46,7 @@ __all__ = [
 
 _log = logging.getLogger("groundfault")
 
-Timeout = float | tuple[float | None, float | None] | Any | None
+Timeout = Any  # what requests takes: None, seconds, (connect, read), or urllib3's own
 
 
 class _NeverSent(exceptions.ConnectionError):

@@ -29,4 +29,4 @@ def log_changes(event: Event) -> None:
     (logger.warning if is_warning(event) else logger.info)(name_of(event), **fields)
 
 
-log_changes.changes_only = True  # type: ignore[attr-defined]  a function may carry attributes; mypy has no word for it
+log_changes.changes_only = True  # type: ignore[attr-defined]  # a function may carry attributes; mypy has no word for it

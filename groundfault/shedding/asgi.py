@@ -5,7 +5,7 @@ Install it outermost: a middleware in front that replaces ``receive`` hides the 
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from groundfault import wire
 from groundfault.events import Sink, Sinks
@@ -14,6 +14,7 @@ from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, ret
 from groundfault.shedding._routes import route_of
 from groundfault.shedding._socket import read, self_test, socket_of_asgi
 from groundfault.shedding._threads import ThreadQueue, runs_in_thread, thread_queue
+from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
 
 __all__ = ["LoadShedder"]
@@ -47,7 +48,7 @@ class LoadShedder:
         *,
         shedder: Shedder | None = None,
         sinks: Iterable[Sink] | Sinks | None = None,
-        **settings: Any,
+        **settings: Unpack[ShedderOptions],
     ) -> None:
         self.app = app
         self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder

@@ -1,16 +1,16 @@
 """What can be set on the server half. Nothing has to be."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_network
 from math import isfinite
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from groundfault.errors import SettingsError
 from groundfault.vocabulary import Criticality, Mode
 from groundfault.wire import NAME_GRAMMAR, HeaderLookup, valid_name
 
-__all__ = ["HEALTH_PATHS", "RequestInfo", "ShedderSettings"]
+__all__ = ["HEALTH_PATHS", "RequestInfo", "ShedderOptions", "ShedderSettings"]
 
 HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/live", "/ready", "/ping", "/metrics")
 """Where load balancers, kubelets and Prometheus ask by convention."""
@@ -32,6 +32,23 @@ class RequestInfo:
     path: str
     headers: HeaderLookup
     peer: str | None
+
+
+class ShedderOptions(TypedDict, total=False):
+    """The fields of :class:`ShedderSettings` as keywords, for type checkers."""
+
+    service: str
+    mode: Mode | Literal["enforce", "shadow", "off"]
+    deadline_s: float
+    max_concurrency: int | None
+    health_paths: Sequence[str]
+    health_rate_per_s: float
+    trusted_callers: Sequence[str] | Callable[[str], bool]
+    max_deadline_s: float
+    criticality: Callable[[RequestInfo], Criticality | None] | None
+    identity: Callable[[RequestInfo], str | None] | None
+    key_salt: str | None
+    retry_after_s: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

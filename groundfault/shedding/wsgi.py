@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from sys import exc_info
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from groundfault import wire
 from groundfault.events import Sink, Sinks
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, Visit, arrive, retry_after
 from groundfault.shedding._socket import read, self_test, socket_of_wsgi
+from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class WSGILoadShedder:
         *,
         shedder: Shedder | None = None,
         sinks: Iterable[Sink] | Sinks | None = None,
-        **settings: Any,
+        **settings: Unpack[ShedderOptions],
     ) -> None:
         self.app = app
         self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder
@@ -174,14 +175,24 @@ class _Answer:
         later = retry_after(self._visit.rules, verdict.reason)
         if later is not None:
             headers.append(later)
-        if _has_body(environ):  # nobody will read it; a connection that is kept would break under the next request
-            headers.append(("Connection", "close"))
+        if _is_long_body(environ):
+            self._close_connection()
         if self.begun:
             self._start_response(_STATUS_LINE, headers, exc_info())
         else:
             self._start_response(_STATUS_LINE, headers)
         self.sent = True
         return [answer.body] if answer.body else []
+
+    def _close_connection(self) -> None:
+        """Tell gunicorn to close: it would promise to keep the connection, then break it because of the unread body.
+
+        By its own switch, because PEP 3333 forbids applications the Connection header and gunicorn discards it.
+        Other servers read what is left, or never keep a connection.
+        """
+        force_close = getattr(getattr(self._start_response, "__self__", None), "force_close", None)
+        if callable(force_close):
+            force_close()
 
     def finish(self) -> None:
         """End the request; a second call changes nothing."""
@@ -192,9 +203,12 @@ class _Answer:
 _STATUS_LINE: Final = "503 Service Unavailable"
 
 
-def _has_body(environ: "WSGIEnvironment") -> bool:
-    length = environ.get("CONTENT_LENGTH")
-    return "HTTP_TRANSFER_ENCODING" in environ or bool(length and length.strip("0 "))
+_DRAINED: Final = 65_536  # what gunicorn reads of a body that the application left, before it gives up
+
+
+def _is_long_body(environ: "WSGIEnvironment") -> bool:
+    length = environ.get("CONTENT_LENGTH") or "0"
+    return "HTTP_TRANSFER_ENCODING" in environ or not length.isdecimal() or int(length[:18]) > _DRAINED
 
 
 class _Body:
