@@ -10,7 +10,7 @@ from groundfault.events import CommandDone, Sinks, note_internal_error
 from groundfault.vocabulary import Outcome, Reason
 from groundfault.wire import Refusal, refusal_in
 
-__all__ = ["Ending", "classify_error", "classify_result", "made", "report", "within_timeout"]
+__all__ = ["Ending", "classify_error", "classify_result", "had_time", "made", "report", "within_timeout"]
 
 _RECOVERABLE = frozenset(Outcome) - {Outcome.SUCCESS, Outcome.IGNORED}
 
@@ -83,12 +83,21 @@ def _classify_error(
         # That says nothing about the callee, unless it had been given all its time already.
         outcome = Outcome.TIMEOUT if too_long and not isinstance(error, _UNTIMED) else Outcome.IGNORED
     elif isinstance(error, TimeoutError):
-        outcome = Outcome.IGNORED if capped and not too_long else Outcome.TIMEOUT
+        outcome = Outcome.IGNORED if capped and not had_time(settings, duration_s) else Outcome.TIMEOUT
     elif settings.honor_handled is not False:
         refusal = refusal_in(error)
         if refusal is not None:
             outcome = Outcome.TIMEOUT if too_long else Outcome.SHED
     return outcome, refusal
+
+
+def had_time(settings: BreakerSettings, duration_s: float) -> bool:
+    """Whether a callee that ran into the budget of the request being served had long enough to be held to account.
+
+    Half of its own timeout. If no such call counted, a callee that hangs at the end of a chain of equal timeouts would
+    never trip, for each hop leaves a little less; if all did, callers in a hurry could trip the circuit for everybody.
+    """
+    return settings.timeout_s is not None and duration_s >= settings.timeout_s / 2
 
 
 def classify_result(

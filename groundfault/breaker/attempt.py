@@ -6,7 +6,7 @@ from typing import Self
 from groundfault import _context
 from groundfault._clock import Clock
 from groundfault.breaker._course import LEAST_TIMEOUT_S
-from groundfault.breaker._ending import Ending, classify_error, made, report, within_timeout
+from groundfault.breaker._ending import Ending, classify_error, had_time, made, report, within_timeout
 from groundfault.breaker._gate import Gate, Refused
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.events import Sinks
@@ -22,8 +22,8 @@ class Attempt:
     ``timeout_s`` is how long the call may take, in seconds, None for no bound:
     the setting, or what is left of the budget of the request being served if that is less.
     It is never below a millisecond, for client libraries refuse a timeout of zero.
-    ``capped`` is true if the budget is the bound; running out of it is then neutral,
-    because a caller in a hurry must not trip the circuit for everybody.
+    ``capped`` is true if the budget is the bound; running out of it is then neutral unless the callee was given
+    at least half of its own timeout, because a caller in a hurry must not trip the circuit for everybody.
 
     As a context manager it ends as a success, or as what the exception means, unless it was settled inside.
     The exception is always re-raised as it is. Neither entering nor leaving waits, so ``with`` is right in coroutines.
@@ -137,7 +137,7 @@ class Attempt:
             if self._sinks.calls:
                 report(gate.resource, gate.command, Ending(outcome, duration_s), self._sinks, fallback=False)
             return
-        if outcome is Outcome.TIMEOUT and self.capped and duration_s <= period.slow_after:
+        if outcome is Outcome.TIMEOUT and self.capped and not had_time(self._settings, duration_s):
             outcome = Outcome.IGNORED
         outcome, late = within_timeout(outcome, self._settings, duration_s)
         self._end(

@@ -315,7 +315,7 @@ def _settle_error(attempt: Attempt, error: BaseException, spent_s: float) -> Non
     if isinstance(error, _CALLERS_FAULT) or (isinstance(error, CommandTimeoutError) and not error.timeout_s):
         outcome = Outcome.IGNORED
     elif isinstance(error, _TIMEOUTS):
-        outcome = Outcome.IGNORED if attempt.capped else Outcome.TIMEOUT
+        outcome = Outcome.TIMEOUT
     elif isinstance(error, exceptions.RequestException | urllib3_exceptions.HTTPError):
         outcome = Outcome.FAILURE
     else:

@@ -61,5 +61,5 @@ def create() -> Callable[..., Any]:
     routes = [Route("/lineup/{n:int}", lineup), Route("/lobby", lobby), Route("/healthz", health)]
     app = Starlette(routes=routes, lifespan=lifespan)
     if part.protected:
-        app.add_middleware(LoadShedder, service=part.service)  # type: ignore[arg-type]  # mypy takes no **settings here
+        app.add_middleware(LoadShedder, service=part.service)
     return app if part.annotated or not part.protected else StripFromASGI(app)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from sys import exc_info
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
 from groundfault import wire
 from groundfault.events import Sink, Sinks

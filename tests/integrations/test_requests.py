@@ -317,6 +317,15 @@ def test_running_out_of_a_callers_tiny_budget_is_neutral(guarded, server, sink, 
     assert outcomes(sink) == [Outcome.IGNORED]
 
 
+def test_running_out_of_nearly_the_whole_timeout_is_not(guarded, server, sink, serving):
+    serving.deadline = monotonic() + 0.08
+
+    with pytest.raises(requests.Timeout):
+        guarded(timeout_s=0.1).get(server.url + "/hang")
+
+    assert outcomes(sink) == [Outcome.TIMEOUT]
+
+
 def test_a_budget_already_gone_sends_nothing(guarded, server, registry, sink, serving):
     serving.deadline = monotonic() - 0.01
 
