@@ -57,6 +57,11 @@ class Database:
             self._free.put(connection)
         return [{"name": name, "score": score} for name, score in rows]
 
+    def close(self) -> None:
+        """Close the connections. Nobody may have one out."""
+        for _ in range(CONNECTIONS):
+            self._free.get().close()
+
     def _seed(self) -> None:
         dice = random.Random(0)
         rows = [
