@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from groundfault import wire
 from groundfault._context import RequestContext, serving
-from groundfault.errors import GroundFaultError
 from groundfault.events import note_internal_error
 from groundfault.shedding import _propagation
 from groundfault.shedding._routes import route_of
@@ -64,32 +63,42 @@ class Visit:
         """Make the context that of the code that runs from here on."""
         self._token = serving.set(self.context)
 
+    def answered(self, status: int) -> None:
+        """Note that the answer begins. Never raises; a second call changes nothing."""
+        try:
+            self.shedder.answered(self.admission, status)
+        except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
+            self.shedder.failed("answer", error)
+
     def close(self) -> None:
         """End the request: free its place, forget its context. Never raises; a second call changes nothing."""
-        self.shedder.release(self.admission)
-        token, self._token = self._token, None
-        if token is not None:
-            try:
-                serving.reset(token)
-            except ValueError:  # a server that closes the response in another context than it was made in
-                serving.set(None)
-        self.context.faults.clear()  # carriers are exceptions, whose tracebacks lead back here
+        try:
+            self.shedder.release(self.admission)
+            token, self._token = self._token, None
+            if token is not None:
+                try:
+                    serving.reset(token)
+                except ValueError:  # a server that closes the answer in another context than it was made in
+                    serving.set(None)
+            self.context.faults.clear()  # carriers are exceptions, whose tracebacks lead back here
+        except Exception as error:  # noqa: BLE001  as above
+            self.shedder.failed("end of a request", error)
 
     def verdict_on_error(self, error: BaseException) -> "_propagation.Verdict | None":
         """Return what to answer instead of raising ``error``, or None if it is not a dependency's doing."""
-        if not self.visible or not (self.context.faults or isinstance(error, GroundFaultError) or _has_answer(error)):
+        if not self.visible:
             return None
-        return _propagation.of_error(error, self.context)
+        try:
+            return _propagation.of_error(error, self.context)
+        except Exception as mine:  # noqa: BLE001  as above; the application's error goes its way
+            self.shedder.failed("error of the application", mine)
+            return None
 
     def verdict_on_status(self, status: int) -> "_propagation.Verdict | None":
         """Return how to annotate the application's own answer, or None to leave it alone."""
         if not self.context.faults or not self.visible:
             return None
         return _propagation.of_status(status, self.context)
-
-
-def _has_answer(error: BaseException) -> bool:
-    return wire.refusal_in(error) is not None
 
 
 class _Said(NamedTuple):
