@@ -52,27 +52,27 @@ class Throttle:
         return draw < self.share
 
     def judge(self, now: float) -> None:
-        """Move the share if a second has passed, and fall idle once a whole one went by without a refusal.
+        """Move the share if a second has passed, and fall idle once it is whole again without a refusal.
 
-        A second with too few calls to judge is extended, to four at most.
-        Nothing is judged while no call comes, so every further four seconds of silence count as one empty period.
+        Every second without a refusal doubles it, also one in which nothing was sent: a quiet process, which sends
+        little, would else stay throttled for many times as long as a busy one beside it.
+        A second with refusals and too few calls to judge by is extended, to four at most.
         """
         age = now - self._since
         if not self.active or age < _PERIOD_S:
             return
-        quiet = not self._refused
-        if self._sent and quiet:
-            self.share = min(1.0, _K * self.share)
-        elif self._sent >= _ENOUGH or (self._sent and age >= _PATIENCE_S):
-            accepted = max(0, self._sent - self._refused)
-            self.share = min(1.0, max(LEAST_SHARE, self.share * _K * accepted / self._sent))
-        elif age < _PATIENCE_S:
-            return
-        silent = int(age // _PATIENCE_S) - bool(self._sent)
-        if silent > 0:
-            self.share = min(1.0, self.share * _K ** min(silent, 64))
-        if quiet and self.share >= 1.0:
-            self.active = False
+        quiet_s = age
+        if self._refused:
+            if self._sent < _ENOUGH and age < _PATIENCE_S:
+                return
+            if self._sent:
+                accepted = max(0, self._sent - self._refused)
+                self.share = max(LEAST_SHARE, self.share * _K * accepted / self._sent)
+                quiet_s -= _PATIENCE_S  # nothing was judged since, so no call came
+            else:
+                quiet_s -= _PATIENCE_S - _PERIOD_S
+        self.share = min(1.0, self.share * _K ** min(max(0, int(quiet_s / _PERIOD_S)), 64))
+        self.active = bool(self._refused) or self.share < 1.0
         self._begin(now)
 
     def _begin(self, now: float) -> None:

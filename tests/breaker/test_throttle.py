@@ -39,12 +39,13 @@ def throttle(share, sent, refused):
         (0.5, 9, 9, 3.99, 0.5),
         (0.5, 9, 9, 4.0, LEAST_SHARE),  # four seconds are enough of waiting
         (0.5, 9, 3, 4.0, 0.5 * 2 * 6 / 9),
-        (0.01, 0, 0, 3.99, 0.01),
-        (0.01, 0, 0, 4.0, 0.02),  # nothing sent: doubles
-        (0.01, 0, 2, 4.0, 0.02),
-        (0.01, 0, 0, 12.0, 0.08),  # once for each four seconds of silence
+        (0.01, 0, 0, 0.99, 0.01),
+        (0.01, 0, 0, 1.0, 0.02),  # nothing sent, nothing refused: doubles
+        (0.01, 0, 2, 3.99, 0.01),
+        (0.01, 0, 2, 4.0, 0.02),  # refusals of calls sent before
+        (0.01, 0, 0, 3.0, 0.08),  # once for each second of silence
         (0.01, 0, 0, 1e9, 1.0),
-        (0.01, 1, 1, 9.0, 0.02),
+        (0.01, 1, 1, 7.0, 0.08),  # the silence after a second that was judged late
     ],
 )
 def test_the_law(share, sent, refused, age, after):
