@@ -54,10 +54,10 @@ class RequestContext:
 
     def recover(self, carrier: object) -> None:
         """Strike out the faults that ``carrier`` stands for: a fallback further out has made them good."""
-        for fault in list(self.faults):
-            if fault.carrier is carrier:
-                with suppress(ValueError):  # another thread has just struck it out, or the ledger was full
-                    self.faults.remove(fault)
+        for place in range(len(self.faults) - 1, -1, -1):  # backwards: what is struck out moves nothing still to come
+            with suppress(IndexError):  # another thread has just struck one out, or the ledger was full
+                if self.faults[place].carrier is carrier:
+                    del self.faults[place]
 
     def fault_behind(self, error: BaseException) -> Fault | None:
         """Return the fault that ``error`` is, explicitly comes from, wraps, or carries the response of; else None.
