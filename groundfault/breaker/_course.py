@@ -22,7 +22,7 @@ from groundfault.errors import CircuitOpenError, CommandTimeoutError
 from groundfault.events import Sinks, note_internal_error
 from groundfault.vocabulary import Outcome
 
-__all__ = ["LEAST_TIMEOUT_S", "NO_FALLBACK", "UNSERVED", "Course"]
+__all__ = ["LEAST_TIMEOUT_S", "NO_FALLBACK", "SHADOWED", "UNSERVED", "Course"]
 
 LEAST_TIMEOUT_S: Final = 0.001
 """The shortest bound that is set: client libraries refuse a timeout of zero."""
@@ -44,7 +44,7 @@ NO_FALLBACK: Final[Any] = _Mark("NO_FALLBACK")
 UNSERVED: Final[Any] = _Mark("UNSERVED")
 """Says that no fallback was served."""
 
-_SHADOWED: Final = Permit(-1)
+SHADOWED: Final = Permit(-1)
 """The permit of a call that shadow mode let through."""
 
 
@@ -103,7 +103,7 @@ class Course:
                     raise permit.error
                 return value
             # The gate has taken its element out again: it occupies no place, as if it had been refused.
-            shadowed, permit, in_flight = permit.outcome, _SHADOWED, [None]
+            shadowed, permit, in_flight = permit.outcome, SHADOWED, [None]
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
@@ -131,7 +131,7 @@ class Course:
                 if value is UNSERVED:
                     raise permit.error
                 return value
-            shadowed, permit, in_flight = permit.outcome, _SHADOWED, [None]
+            shadowed, permit, in_flight = permit.outcome, SHADOWED, [None]
         try:
             result = await self.bounded(settings.timeout_s, started, fn, args, kwargs)
         except BaseException as error:

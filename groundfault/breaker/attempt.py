@@ -5,7 +5,7 @@ from typing import Self
 
 from groundfault import _context
 from groundfault._clock import Clock
-from groundfault.breaker._course import LEAST_TIMEOUT_S
+from groundfault.breaker._course import LEAST_TIMEOUT_S, SHADOWED
 from groundfault.breaker._ending import Ending, classify_error, had_time, made, report, within_timeout
 from groundfault.breaker._gate import Gate, Refused
 from groundfault.breaker._rolling import FOLD_AT
@@ -78,7 +78,7 @@ class Attempt:
             elif verdict.enforced:
                 return verdict
             else:
-                self._shadowed = verdict.outcome
+                self._permit, self._shadowed = SHADOWED, verdict.outcome
         self._open = [None]
         context = _context.serving.get()
         self.timeout_s = settings.timeout_s
@@ -127,6 +127,7 @@ class Attempt:
             outcome is Outcome.SUCCESS
             and not fallback
             and gate.period is period
+            and period.quiet_limit >= 0
             and self._permit is period.permit
             and duration_s <= period.slow_after
             and ended < period.ends_at

@@ -59,13 +59,17 @@ def command(resource):
     return resource.command("entrants")
 
 
-def fail(error=ValueError):
-    """Raise it; a stand-in for a call that fails."""
-    raise error
+def _fail():
+    raise ConnectionError
 
 
-def trip(command, times=20):
-    """Fail as often as the defaults ask for."""
-    for _ in range(times):
-        with pytest.raises(ValueError):
-            command.call(fail)
+@pytest.fixture
+def trip():
+    """Return a function that fails a command as often as the defaults ask for."""
+
+    def trip(command, times=20):
+        for _ in range(times):
+            with pytest.raises(ConnectionError):
+                command.call(_fail)
+
+    return trip

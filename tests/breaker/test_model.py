@@ -6,6 +6,7 @@ It drives a real command through its public door, so the lock-free course and th
 
 import math
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -16,6 +17,7 @@ from groundfault.testing import ManualClock
 from groundfault.vocabulary import Outcome, State
 
 AGAINST = (Outcome.FAILURE, Outcome.TIMEOUT)
+MADE = [Outcome.SUCCESS, Outcome.FAILURE, Outcome.FAILURE, Outcome.TIMEOUT, Outcome.SHED, Outcome.IGNORED]
 CAP = 60.0
 
 
@@ -30,7 +32,7 @@ class Held:
 
 class CircuitModel(RuleBasedStateMachine):
     @initialize(
-        minimum=st.sampled_from([0.1, 0.3, 0.5]),
+        minimum=st.sampled_from([0.1, 0.3, 0.6]),
         threshold=st.sampled_from([0.3, 0.5, 1.0]),
         sleep=st.sampled_from([2.0, 5.0]),
         timeout=st.sampled_from([None, 9.0]),
@@ -58,7 +60,6 @@ class CircuitModel(RuleBasedStateMachine):
         self.slot = None  # the probe that holds it
         self.lease_ends = 0.0
         self.held = []
-        self.lost = 0
         self.totals = dict.fromkeys(Outcome, 0)
         self.trips = 0
 
@@ -93,8 +94,8 @@ class CircuitModel(RuleBasedStateMachine):
         return False
 
     def expected(self):
-        """What begin() must do now."""
-        if self.limit is not None and len(self.held) + self.lost >= self.limit:
+        """Say what begin() must do now: an error, or a permit of which kind."""
+        if self.limit is not None and len(self.held) >= self.limit:
             return BulkheadFullError
         if self.state is State.OPEN:
             return CircuitOpenError if self.clock.now < self.wakes_at else "probe"
@@ -105,43 +106,33 @@ class CircuitModel(RuleBasedStateMachine):
 
     # What can happen.
 
-    @rule()
-    def admit(self):
+    def enter(self):
+        """Ask for a permit; check what comes of it."""
         self.rotate()
         expected = self.expected()
-        try:
-            attempt = self.command.begin()
-        except (BulkheadFullError, CircuitOpenError) as error:
-            assert type(error) is expected
-            outcome = Outcome.BULKHEAD_FULL if expected is BulkheadFullError else Outcome.CIRCUIT_OPEN
-            self.totals[outcome] += 1
+        if isinstance(expected, type):
+            with pytest.raises(expected) as caught:
+                self.command.begin()
             if expected is CircuitOpenError:
+                self.totals[Outcome.CIRCUIT_OPEN] += 1
                 left = self.wakes_at - self.clock.now if self.state is State.OPEN else 0.0
-                assert math.isclose(error.retry_after_s, left, abs_tol=1e-9)
-            return
-        assert expected in {"call", "probe"}
+                assert math.isclose(caught.value.retry_after_s, left, abs_tol=1e-9)
+            else:
+                self.totals[Outcome.BULKHEAD_FULL] += 1
+            return None
+        attempt = self.command.begin()
         if expected == "probe" and self.state is State.OPEN:
             self.move(State.HALF_OPEN)
         held = Held(attempt, self.episode, probe=expected == "probe")
         if held.probe:
             self.slot = held
             self.lease_ends = self.clock.now + max(self.timeout or 0.0, self.sleep)
-        self.held.append(held)
+        return held
 
-    @precondition(lambda self: self.held)
-    @rule(
-        data=st.data(),
-        outcome=st.sampled_from(
-            [Outcome.SUCCESS, Outcome.FAILURE, Outcome.FAILURE, Outcome.TIMEOUT, Outcome.SHED, Outcome.IGNORED]
-        ),
-        twice=st.booleans(),
-    )
-    def settle(self, data, outcome, twice):
+    def end(self, held, outcome):
+        """Settle a call; follow what the rules make of it."""
         self.rotate()
-        held = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         held.attempt.settle(outcome, duration_s=0.01)
-        if twice:
-            held.attempt.settle(Outcome.FAILURE)
         self.totals[outcome] += 1
         if held.episode != self.episode:
             return
@@ -159,21 +150,58 @@ class CircuitModel(RuleBasedStateMachine):
             elif self.state is State.CLOSED and self.should_trip():
                 self.open()
 
+    @rule()
+    def admit(self):
+        held = self.enter()
+        if held is not None:
+            self.held.append(held)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), outcome=st.sampled_from(MADE), twice=st.booleans())
+    def settle(self, data, outcome, twice):
+        held = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self.end(held, outcome)
+        if twice:
+            held.attempt.settle(Outcome.FAILURE)
+
+    @rule(outcomes=st.lists(st.sampled_from(MADE), min_size=1, max_size=8))
+    def run(self, outcomes):
+        """Make some calls one after the other."""
+        for outcome in outcomes:
+            held = self.enter()
+            if held is not None:
+                self.end(held, outcome)
+
+    # Left to chance, hardly a history would meet a circuit just as it wakes, or a probe just as its lease ends.
+
+    @precondition(lambda self: self.state is State.OPEN)
+    @rule()
+    def wake(self):
+        self.clock.now = max(self.clock.now, self.wakes_at)
+
+    @precondition(lambda self: self.slot is not None)
+    @rule(admit=st.booleans())
+    def outlast(self, admit):
+        """Let the probe's lease end, and perhaps another call take its place."""
+        self.clock.now = max(self.clock.now, self.lease_ends)
+        if admit:
+            self.admit()
+
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def vanish(self, data):
-        """A call is forgotten without being settled."""
+        """Forget a call without settling it."""
         self.rotate()
         held = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         held.attempt = None  # collected; a probe's slot comes back with its lease
         self.totals[Outcome.IGNORED] += 1
 
-    @rule(seconds=st.sampled_from([0.0, 0.5, 1.9, 2.5, 4.0, 9.9, 10.0, 20.0, 29.9, 30.0, 100.0]))
+    @rule(seconds=st.sampled_from([0.5, 4.0, 9.9, 10.0, 20.0, 30.0, 100.0]))
     def wait(self, seconds):
         self.clock.advance(seconds)
 
     @rule(
-        minimum=st.sampled_from([0.1, 0.3, 0.5]),
+        minimum=st.sampled_from([0.1, 0.3, 0.6]),
         threshold=st.sampled_from([0.3, 0.5, 1.0]),
         limit=st.sampled_from([None, 1, 3]),
     )
@@ -198,5 +226,5 @@ class CircuitModel(RuleBasedStateMachine):
             assert math.isclose(snapshot.sleep_left_s, max(0.0, self.wakes_at - self.clock.now), abs_tol=1e-9)
 
 
-CircuitModel.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
+CircuitModel.TestCase.settings = hypothesis_settings(max_examples=200, stateful_step_count=40, deadline=None)
 test_a_command_does_what_the_model_says = CircuitModel.TestCase
