@@ -114,9 +114,9 @@ class Baseline:
         return renewed
 
     def _close(self, now: float) -> None:
-        if self._total >= self._ENOUGH:
-            self._medians.append((self._since, self._median()))
         self._medians = [each for each in self._medians if now - each[0] <= self._SPAN_S]
+        if self._total >= self._ENOUGH:
+            self._medians.append((now, self._median()))
         if self._medians:
             self.service_s = min(median for _, median in self._medians)
         self._since = now
