@@ -70,19 +70,23 @@ class Visit:
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
             self.shedder.failed("answer", error)
 
-    def close(self) -> None:
-        """End the request: free its place, forget its context. Never raises; a second call changes nothing."""
+    def release(self) -> None:
+        """Give the request's place back. Never raises; a second call changes nothing."""
         try:
             self.shedder.release(self.admission)
-            token, self._token = self._token, None
-            if token is not None:
-                try:
-                    serving.reset(token)
-                except ValueError:  # a server that closes the answer in another context than it was made in
-                    serving.set(None)
-            self.context.faults.clear()  # carriers are exceptions, whose tracebacks lead back here
         except Exception as error:  # noqa: BLE001  as above
             self.shedder.failed("end of a request", error)
+
+    def close(self) -> None:
+        """End the request: free its place, forget its context. Never raises; a second call changes nothing."""
+        token, self._token = self._token, None
+        if token is not None:
+            try:
+                serving.reset(token)
+            except ValueError:  # a server that closes the answer in another context than it was made in
+                serving.set(None)
+        self.context.faults.clear()  # carriers are exceptions, whose tracebacks lead back here
+        self.release()
 
     def verdict_on_error(self, error: BaseException) -> "_propagation.Verdict | None":
         """Return what to answer instead of raising ``error``, or None if it is not a dependency's doing."""

@@ -170,7 +170,7 @@ class _Answer:
             return
         await self._send(message)
         if kind == "http.response.body" and not message.get("more_body", False):
-            visit.shedder.release(visit.admission)
+            visit.release()
 
     def _annotated(self, message: Message) -> Message:
         visit = self._visit

@@ -61,6 +61,8 @@ class Result:
 class Driver:
     """Sends requests through one shell."""
 
+    script = Script
+
     def __init__(self, shedder: Shedder) -> None:
         self.shedder = shedder
         self.calls = 0
