@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from random import random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakSet
 
 from groundfault._clock import Clock, monotonic
@@ -28,6 +28,29 @@ OTHER: Final = "_other"
 _LIMIT: Final = 1000
 
 
+class _Made(NamedTuple):
+    """A command with what it was made from, for settings may be tuned later."""
+
+    command: Command
+    settings: BreakerSettings
+    fallback: Any
+    classify: Callable[[Any], Outcome | None] | None
+
+    def agree(self, asked: dict[str, Any], fallback: Any, classify: Any) -> None:
+        """Raise SettingsError if something is asked for that the command was not made with."""
+        declared = self.settings.as_dict()
+        if fallback is not NO_FALLBACK:
+            declared["fallback"], asked["fallback"] = self.fallback, fallback
+        if classify is not None:
+            declared["classify"], asked["classify"] = self.classify, classify
+        for field, value in asked.items():
+            if value is not declared[field] and value != declared[field]:
+                raise SettingsError(
+                    f"{field} of {self.command.resource}/{self.command.name} must be {declared[field]!r} "
+                    f"as where it was first asked for, not {value!r}; change a command in use with tune()"
+                )
+
+
 class Registry:
     """Commands by resource and name. Iterating yields them in the order they were made.
 
@@ -42,25 +65,25 @@ class Registry:
         self._limit = limit
         self._clock = clock
         self._draw = draw
-        # Guards the two dictionaries. Re-entrant, for making a command may run a signal handler that makes one.
+        # Guards the dictionary. Re-entrant, for a signal handler may ask for a command while its thread makes one.
         self._lock = threading.RLock()
-        self._commands: dict[tuple[str, str], Command] = {}
-        self._declared: dict[tuple[str, str], dict[str, Any]] = {}
+        self._made: dict[tuple[str, str], _Made] = {}
         self._other: Command | None = None
         _registries.add(self)
 
     def __iter__(self) -> Iterator[Command]:
-        commands = list(self._commands.values())
+        commands = [made.command for made in list(self._made.values())]
         if self._other is not None:
             commands.append(self._other)
         return iter(commands)
 
     def __len__(self) -> int:
-        return len(self._commands) + (self._other is not None)
+        return len(self._made) + (self._other is not None)
 
     def get(self, resource: str, name: str) -> Command | None:
         """Return a command if it exists."""
-        return self._commands.get((resource, name))
+        made = self._made.get((resource, name))
+        return made.command if made is not None else None
 
     def snapshot(self) -> tuple[CommandSnapshot, ...]:
         """Describe all commands as they are now."""
@@ -83,17 +106,12 @@ class Registry:
         """Return the command of that name, made now if there is none; see ``Resource.command``."""
         key = (resource, name)
         built = BreakerSettings.of(settings)
-        asked = {field: getattr(built, field) for field in settings}
-        if fallback is not NO_FALLBACK:
-            asked["fallback"] = fallback
-        if classify is not None:
-            asked["classify"] = classify
         with self._lock:
-            command = self._commands.get(key)
-            if command is not None:
-                _agree(key, asked, self._declared[key])
-                return command
-            if len(self._commands) >= self._limit:
+            made = self._made.get(key)
+            if made is not None:
+                made.agree({field: getattr(built, field) for field in settings}, fallback, classify)
+                return made.command
+            if len(self._made) >= self._limit:
                 return self._beyond(key)
             command = Command(
                 resource,
@@ -105,8 +123,7 @@ class Registry:
                 clock=self._clock,
                 draw=self._draw,
             )
-            self._declared[key] = {**built.as_dict(), "fallback": fallback, "classify": classify}
-            self._commands[key] = command
+            self._made[key] = _Made(command, built, fallback, classify)
             return command
 
     def _beyond(self, key: tuple[str, str]) -> Command:
@@ -120,15 +137,6 @@ class Registry:
             settings = BreakerSettings(mode=Mode.SHADOW)
             self._other = Command(OTHER, OTHER, settings, clock=self._clock, draw=self._draw)
         return self._other
-
-
-def _agree(key: tuple[str, str], asked: dict[str, Any], declared: dict[str, Any]) -> None:
-    for field, value in asked.items():
-        if value is not declared[field] and value != declared[field]:
-            raise SettingsError(
-                f"{field} of {key[0]}/{key[1]} must be {declared[field]!r} as where it was first asked for, "
-                f"not {value!r}; change a command in use with tune()"
-            )
 
 
 _registries: WeakSet[Registry] = WeakSet()

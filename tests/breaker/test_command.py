@@ -400,21 +400,23 @@ def test_a_fallback_that_raises_surfaces_as_the_original_error(way, resource, si
     """Its own error is the context, and what the original came from is kept behind it, without a loop."""
     raised = []
 
-    def fallback():
-        try:
-            if nested:
-                raise LookupError
-        except LookupError:
-            raised.append(RuntimeError("no cache either"))
-            raise raised[0]
+    def give_up():
         raised.append(RuntimeError("no cache either"))
         raise raised[0]
 
+    def fallback():
+        if not nested:
+            give_up()
+        try:
+            fail(LookupError())
+        except LookupError:
+            give_up()
+
     def fn():
         try:
-            raise OSError("root")
+            fail(OSError("root"))
         except OSError:
-            raise ValueError("original")
+            fail(ValueError("original"))
 
     command = resource.command("c", fallback=fallback, mode="force_open" if rejected else "enforce")
     with pytest.raises(CircuitOpenError if rejected else ValueError) as caught:
@@ -438,7 +440,7 @@ def test_a_fallback_that_raises_surfaces_as_the_original_error(way, resource, si
 def test_a_fallback_that_raises_the_original_again_changes_nothing(way, resource):
     error = ValueError()
     command = resource.command("c", fallback=lambda: fail(error))
-    with pytest.raises(ValueError, match="^$") as caught:
+    with pytest.raises(ValueError, match=r"^$") as caught:
         way(command, lambda: fail(error))
     assert caught.value is error
     assert error.__context__ is None
@@ -510,7 +512,7 @@ def test_the_kill_switch_lets_everything_through(way, resource, sink, monkeypatc
     monkeypatch.delenv("GROUNDFAULT_DISABLED")  # read when a command is made
     assert way(command) == "done"
     assert way.decorated(command, lambda: "decorated")() == "decorated"
-    with pytest.raises(ValueError, match="^x$"):
+    with pytest.raises(ValueError, match=r"^x$"):
         way(command, fail, ValueError("x"))
     with command.attempt() as attempt, command.attempt():
         assert attempt.timeout_s is None

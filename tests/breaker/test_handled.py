@@ -1,4 +1,4 @@
-"""What an annotated 503 does to a command: nothing to the circuit, something to the throttle, a lot if nothing else comes."""
+"""What an annotated 503 does: nothing to the circuit, much to the throttle, and it does not hide a sick callee."""
 
 import pytest
 

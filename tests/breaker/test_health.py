@@ -1,0 +1,131 @@
+"""A health check runs on a thread of its own; nothing here waits for it but the test, on events."""
+
+import threading
+
+import pytest
+
+from groundfault.errors import UnhealthyError
+from groundfault.events import CommandDone
+from groundfault.vocabulary import Outcome, State
+
+BOUND_S = 10.0
+
+
+class Check:
+    """A health check whose runs the test lets go one by one."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+        self.runs = 0
+
+    def __call__(self):
+        self.runs += 1
+        self.begun.release()
+        assert self.go.acquire(timeout=BOUND_S)
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def let_go():
+    """Return a function that lets one run end and waits until its answer stands."""
+
+    def let_go(check):
+        assert check.begun.acquire(timeout=BOUND_S)
+        (runner,) = [each for each in threading.enumerate() if each.name == "groundfault-health"]
+        check.go.release()
+        runner.join(timeout=BOUND_S)
+        assert not runner.is_alive()
+
+    return let_go
+
+
+@pytest.mark.parametrize("answer", [False, 0, None, ValueError(), SystemExit()])
+def test_a_no_refuses_calls_and_is_neutral(way, resource, sink, clock, let_go, answer):
+    check = Check(answer, True)
+    command = resource.command("c", health_check=check)
+    assert way(command) == "done"  # before the first answer it is taken to be healthy
+    let_go(check)
+    assert not command.snapshot().healthy
+    for _ in range(50):
+        with pytest.raises(UnhealthyError, match="saber/c was not called: its health check fails"):
+            way(command)
+    snapshot = command.snapshot()
+    assert (snapshot.counts[Outcome.UNHEALTHY], snapshot.state, snapshot.in_flight) == (50, State.CLOSED, 0)
+    assert sink.of(CommandDone)[-1].outcome is Outcome.UNHEALTHY
+    assert check.runs == 1
+    clock.advance(1.0)
+    with pytest.raises(UnhealthyError):
+        way(command)  # the last known answer stands while the next one is being found
+    let_go(check)
+    assert way(command) == "done"
+    assert check.runs == 2
+
+
+def test_the_answer_is_cached_and_calls_run_the_plain_course(resource, clock, let_go):
+    check = Check(True, True)
+    command = resource.command("c", health_check=check, health_check_ttl_s=3.0)
+    command.call(int)
+    let_go(check)
+    period = command._gate.period
+    assert period.quiet_limit > 0
+    for _ in range(10):
+        command.call(int)
+        clock.advance(0.29)
+    assert command._gate.period is period
+    assert check.runs == 1
+    clock.advance(0.2)
+    command.call(int)
+    let_go(check)
+    assert check.runs == 2
+
+
+def test_a_check_that_hangs_holds_up_nothing_and_runs_once(way, resource, clock):
+    check = Check(True)
+    command = resource.command("c", health_check=check)
+    for _ in range(20):
+        assert way(command) == "done"
+        clock.advance(5.0)
+    assert check.begun.acquire(timeout=BOUND_S)
+    assert check.runs == 1
+    check.go.release()
+
+
+def test_the_health_check_is_asked_after_the_circuit_and_before_the_probe_is_leased(resource, clock, trip, let_go):
+    check = Check(False, True)
+    command = resource.command("c", health_check=check)
+    trip(command)
+    let_go(check)
+    clock.advance(3.75)
+    with pytest.raises(UnhealthyError):
+        command.call(int)
+    assert command.snapshot().state is State.OPEN  # no probe was sent
+    let_go(check)
+    assert command.call(lambda: 1) == 1
+    assert command.snapshot().state is State.CLOSED
+
+
+def test_tuning_replaces_the_check(resource, let_go):
+    check = Check(False)
+    command = resource.command("c", health_check=check)
+    command.call(int)
+    let_go(check)
+    with pytest.raises(UnhealthyError):
+        command.call(int)
+    command.tune(health_check=None)
+    assert command.call(lambda: 1) == 1
+
+
+def test_no_thread_to_be_had_leaves_the_last_answer(way, resource, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    command = resource.command("c", health_check=lambda: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert way(command) == "done"
+    assert command.snapshot().healthy
