@@ -81,12 +81,17 @@ class Visit:
         """End the request: free its place, forget its context. Never raises; a second call changes nothing."""
         token, self._token = self._token, None
         if token is not None:
-            try:
+            with suppress(ValueError):  # closed in another context than it was opened in: there is nothing to reset
                 serving.reset(token)
-            except ValueError:  # a server that closes the answer in another context than it was made in
-                serving.set(None)
         self.context.faults.clear()  # carriers are exceptions, whose tracebacks lead back here
         self.release()
+
+    def abandon(self) -> None:
+        """Do as :meth:`close`, from wherever the garbage collector calls; never touches another request's context."""
+        if serving.get() is self.context:
+            serving.set(None)
+        self._token = None
+        self.close()
 
     def verdict_on_error(self, error: BaseException) -> "_propagation.Verdict | None":
         """Return what to answer instead of raising ``error``, or None if it is not a dependency's doing."""

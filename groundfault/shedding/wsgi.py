@@ -194,6 +194,10 @@ class _Answer:
         if callable(force_close):
             force_close()
 
+    def abandon(self) -> None:
+        """Give the place back of an answer that was never closed."""
+        self._visit.abandon()
+
     def finish(self) -> None:
         """End the request; a second call changes nothing."""
         self._visit.answered(self._status)
@@ -254,6 +258,10 @@ class _Body:
                 close()
         finally:
             self._answer.finish()
+
+    def __del__(self) -> None:
+        if not self._closed:  # by a server that forgets to; the place must come back all the same
+            self._answer.abandon()
 
 
 class _SizedBody(_Body):
