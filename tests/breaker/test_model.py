@@ -180,11 +180,15 @@ class CircuitModel(RuleBasedStateMachine):
         self.clock.now = max(self.clock.now, self.wakes_at)
 
     @precondition(lambda self: self.slot is not None)
-    @rule(admit=st.booleans())
-    def outlast(self, admit):
-        """Let the probe's lease end, and perhaps another call take its place."""
+    @rule(late=st.sampled_from([None, *MADE]))
+    def outlast(self, late):
+        """Let the probe's lease end and another call ask for its place; then perhaps the probe ends, late."""
+        probe = self.slot
         self.clock.now = max(self.clock.now, self.lease_ends)
-        if admit:
+        self.admit()
+        if late is not None and probe in self.held:
+            self.held.remove(probe)
+            self.end(probe, late)
             self.admit()
 
     @precondition(lambda self: self.held)
