@@ -569,3 +569,10 @@ def test_nothing_of_a_request_outlives_it(driver):
     assert driver.send(driver.script(during=fail)).status == 503
     gc.collect()
     assert references[0]() is None
+
+
+def test_a_kernel_that_failed_the_self_test_is_not_believed(driver, sink, monkeypatch):
+    monkeypatch.setattr("groundfault.shedding._socket.self_test.failure", "self-test: the kernel reads 0 ms")
+    assert driver.send(wait_s=0.5).status == 200
+    assert sink.of(RequestSeen)[0].signal == "none"
+    assert driver.shedder.snapshot().signals_refused == {"tcp-info": "self-test: the kernel reads 0 ms"}

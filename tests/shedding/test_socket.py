@@ -1,0 +1,167 @@
+"""The kernel's word on the wait, asked of real sockets; and every way in which it cannot be had."""
+
+import errno
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from groundfault.shedding import _socket
+from groundfault.shedding._socket import SelfTest, read, socket_of_asgi, socket_of_wsgi
+from groundfault.shedding._wait import Bracket
+
+
+@pytest.fixture
+def pair():
+    """Return the two ends of a TCP connection."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        server, _ = listener.accept()
+        with server:
+            yield client, server
+
+
+def test_the_kernel_knows_how_long_ago_the_last_byte_came(pair):
+    client, server = pair
+    client.sendall(b"GET / HTTP/1.1\r\n")
+    time.sleep(0.05)
+    client.sendall(b"\r\n")
+    time.sleep(0.05)
+    limits = read(server)
+    assert 0.03 <= limits.lower_s < 0.1
+    assert limits.upper_s >= limits.lower_s + 0.03
+    server.recv(100)
+    assert read(server).lower_s >= limits.lower_s  # reading the bytes does not reset it
+
+
+def test_a_peer_that_has_closed_its_half_is_measured_still(pair):
+    client, server = pair
+    client.sendall(b"x")
+    client.shutdown(socket.SHUT_WR)
+    time.sleep(0.02)
+    assert isinstance(read(server), Bracket)
+
+
+def test_a_unix_socket_has_no_such_field():
+    one, other = socket.socketpair(socket.AF_UNIX)
+    with one, other:
+        assert read(one) == "a unix socket, which has no TCP_INFO"
+
+
+def test_a_closed_socket_has_a_cause_too(pair):
+    _, server = pair
+    server.close()
+    assert read(server) == "TCP_INFO: Bad file descriptor"
+
+
+def test_a_listener_is_no_connection():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert read(listener) == "TCP_INFO: the connection is gone"
+
+
+def _raising(error):
+    def getsockopt(*_):
+        raise error
+
+    return SimpleNamespace(getsockopt=getsockopt, family=socket.AF_INET)
+
+
+@pytest.mark.parametrize(
+    ("sock", "cause"),
+    [
+        (None, "no way to the request's socket"),
+        (object(), "TCP_INFO: AttributeError"),
+        (SimpleNamespace(getsockopt=lambda *_: b"short"), "TCP_INFO: error"),
+        (SimpleNamespace(getsockopt=lambda *_: 7), "TCP_INFO: TypeError"),
+        (_raising(OSError(errno.ENOPROTOOPT, "no")), "TCP_INFO: Protocol not available"),
+        (_raising(OSError()), "TCP_INFO: refused"),
+        (_raising(RuntimeError()), "TCP_INFO: RuntimeError"),
+    ],
+)
+def test_every_other_object_has_a_cause_and_raises_nothing(sock, cause):
+    assert read(sock).startswith(cause)
+
+
+def test_elsewhere_than_on_linux_there_is_no_signal(pair, monkeypatch):
+    monkeypatch.setattr(_socket, "_LINUX", False)
+    assert read(pair[1]).startswith("no usable TCP_INFO on ")
+    test = SelfTest()
+    test.start()
+    assert test.failure is None
+
+
+@pytest.mark.parametrize("name", ["gunicorn.socket", "werkzeug.socket"])
+def test_the_way_to_the_socket_under_wsgi(name):
+    sock = object()
+    assert socket_of_wsgi({name: sock}) is sock
+    assert socket_of_wsgi({}) is None
+
+
+def test_the_way_to_the_socket_under_asgi():
+    sock = object()
+
+    class Cycle:
+        transport = SimpleNamespace(get_extra_info={"socket": sock}.get)
+
+        async def receive(self):
+            pass
+
+    async def wrapped():
+        pass
+
+    assert socket_of_asgi(Cycle().receive) is sock
+    assert socket_of_asgi(wrapped) is None
+    assert socket_of_asgi(None) is None
+
+
+def test_this_kernel_passes_the_self_test():
+    test = SelfTest()
+    test.run()
+    assert test.failure is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "failure"),
+    [
+        (Bracket(0.0, 0.0), "self-test: the kernel reads 0 ms after a wait of 30 ms"),
+        (Bracket(0.02, 0.02), None),
+        (Bracket(0.5, 0.5), None),
+        ("TCP_INFO: Protocol not available", "TCP_INFO: Protocol not available"),
+    ],
+)
+def test_the_verdicts_of_the_self_test(monkeypatch, seen, failure):
+    monkeypatch.setattr(_socket, "read", lambda _: seen)
+    test = SelfTest()
+    test.run()
+    assert test.failure == failure
+
+
+def test_the_self_test_runs_once_per_process_and_beside_the_request(monkeypatch):
+    started = []
+
+    class Thread(threading.Thread):
+        def start(self):
+            started.append(self.daemon)
+
+    monkeypatch.setattr(threading, "Thread", Thread)
+    test = SelfTest()
+    for _ in range(3):
+        test.start()
+    assert started == [True]
+    monkeypatch.setattr("os.getpid", lambda: -1)  # a child of a fork
+    test.start()
+    assert started == [True, True]
+
+
+def test_a_machine_without_loopback_says_nothing_against_the_kernel(monkeypatch):
+    def no_loopback(*_, **__):
+        raise OSError(errno.EADDRNOTAVAIL, "no loopback")
+
+    monkeypatch.setattr(socket, "create_server", no_loopback)
+    test = SelfTest()
+    test.run()
+    assert test.failure is None
