@@ -52,13 +52,15 @@ class Attempt:
         # One element while the permit is held: popping it is what makes settling happen once, from whatever thread.
         self._open: list[None] | None = None
 
-    def begin(self) -> Self:
-        """Take the permit. Raises RejectedError if the call must not be made."""
+    def begin(self, *, fallback: bool = False) -> Self:
+        """Take the permit. Raises RejectedError if the call must not be made; ``fallback``: see ``Command.begin``."""
         refused = self.enter()
         if refused is None:
             return self
+        if fallback:
+            self._gate.count_fallback()
         ending = Ending(refused.outcome, 0.0, carrier=refused.error)
-        report(self._gate.resource, self._gate.command, ending, self._sinks, fallback=False)
+        report(self._gate.resource, self._gate.command, ending, self._sinks, fallback=fallback)
         raise refused.error
 
     def enter(self) -> Refused | None:

@@ -190,14 +190,15 @@ class Command:
         kind = UnguardedAttempt if course.disabled else Attempt
         return kind(self._gate, course.clock, course.sinks)
 
-    def begin(self) -> Attempt:
+    def begin(self, *, fallback: bool = False) -> Attempt:
         """Take the permit for one call now, outside a ``with`` statement: ``settle`` it or ``fail_with`` it.
 
         Raises RejectedError if the call must not be made.
+        ``fallback``: whoever asks serves something else then, so that is counted and the request has no fault.
         """
         course = self._course
         kind = UnguardedAttempt if course.disabled else HeldAttempt
-        return kind(self._gate, course.clock, course.sinks).begin()
+        return kind(self._gate, course.clock, course.sinks).begin(fallback=fallback)
 
     def tune(self, **changes: Any) -> BreakerSettings:
         """Change settings while in use and return all of them; emits SettingsChanged.

@@ -12,8 +12,7 @@ One ``send`` covers all of urllib3's own retries, so with ``max_retries`` severa
 """
 
 import logging
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -21,7 +20,6 @@ try:
     import requests
     from requests import exceptions
     from requests.adapters import HTTPAdapter
-    from urllib3 import exceptions as urllib3_exceptions
 except ImportError as missing:  # pragma: no cover  shown only where the extra is missing
     raise ImportError(
         "groundfault.integrations.requests needs requests: pip install 'groundfault[requests]'"
@@ -30,8 +28,9 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 from groundfault import _context, errors, wire
 from groundfault._clock import monotonic
 from groundfault.breaker import Attempt, Command, Resource
-from groundfault.events import Sink
+from groundfault.events import Sink, note_internal_error
 from groundfault.integrations._http import BODY_LIMIT, CommandNames, hop_headers, is_internal, judge
+from groundfault.integrations._requests_body import WatchedBody, outcome_of
 from groundfault.vocabulary import Outcome
 
 __all__ = [
@@ -46,6 +45,7 @@ __all__ = [
 
 _log = logging.getLogger("groundfault")
 
+Fallback = Callable[[requests.PreparedRequest], requests.Response]
 Timeout = Any  # what requests takes: None, seconds, (connect, read), or urllib3's own
 
 
@@ -91,17 +91,6 @@ _REJECTIONS: Final[dict[type[errors.RejectedError], type[_NeverSent]]] = {
     errors.UnhealthyError: UnhealthyError,
 }
 
-# The caller's own mistakes say nothing about the callee.
-_CALLERS_FAULT: Final = (
-    exceptions.InvalidURL,
-    exceptions.InvalidHeader,
-    exceptions.MissingSchema,
-    exceptions.InvalidSchema,
-    exceptions.InvalidProxyURL,
-    ValueError,
-)
-_TIMEOUTS: Final = (exceptions.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)
-
 
 class GroundFaultAdapter(HTTPAdapter):
     """Sends every request through a command of ``resource``.
@@ -111,6 +100,8 @@ class GroundFaultAdapter(HTTPAdapter):
       Give low-cardinality names, never the path; see :class:`~groundfault.integrations._http.CommandNames`.
     on_shed: ``"return"`` hands an annotated 503 back as it is, so that existing code sees a plain 503;
       ``"raise"`` raises :class:`ShedError`.
+    fallback: a callable given the ``PreparedRequest``; the ``Response`` it returns is served instead of a rejection,
+      a failure, a timeout, a 5xx or a shed, and counted. One that raises leaves the original error as it is.
     sinks: where events go; default: the process-wide sinks. Only with a resource given by name.
     pool_connections, pool_maxsize, pool_block, max_retries: as for ``requests.adapters.HTTPAdapter``.
     All other keywords are :class:`~groundfault.BreakerSettings`, again only with a resource given by name.
@@ -128,6 +119,7 @@ class GroundFaultAdapter(HTTPAdapter):
         *,
         command: str | Callable[[requests.PreparedRequest], str] | None = None,
         on_shed: Literal["return", "raise"] = "return",
+        fallback: Fallback | None = None,
         sinks: Iterable[Sink] | None = None,
         pool_connections: int = 10,
         pool_maxsize: int = 10,
@@ -149,6 +141,7 @@ class GroundFaultAdapter(HTTPAdapter):
                 self.max_retries.total,
             )
         self._raise_when_shed = on_shed == "raise"
+        self._fallback = fallback
         self._names: CommandNames[requests.PreparedRequest] = CommandNames(resource, command, _method_of)
 
     def send(  # noqa: PLR0917  the signature is requests' own
@@ -169,9 +162,10 @@ class GroundFaultAdapter(HTTPAdapter):
             return super().send(request, stream, timeout, verify, cert, proxies)
         command = self._names.command_for(request)
         try:
-            attempt = command.begin()
+            attempt = command.begin(fallback=self._fallback is not None)
         except errors.RejectedError as rejection:
-            raise _REJECTIONS[type(rejection)](*rejection.args, request=request) from rejection
+            error = _REJECTIONS[type(rejection)](*rejection.args, request=request)
+            return self._instead(request, error, rejection)
         started = monotonic()
         try:
             _check_budget(command)
@@ -184,7 +178,14 @@ class GroundFaultAdapter(HTTPAdapter):
                 proxies,
             )
         except BaseException as error:
-            _settle_error(attempt, error, monotonic() - started)
+            outcome = outcome_of(error)
+            if outcome is None:
+                attempt.fail_with(error)
+                raise
+            recoverable = self._fallback is not None and outcome is not Outcome.IGNORED
+            attempt.settle(outcome, duration_s=monotonic() - started, carrier=error, fallback=recoverable)
+            if recoverable:
+                return self._instead(request, error)
             raise
         response.request = request
         return self._judge(response, host, command, attempt, monotonic() - started)
@@ -194,91 +195,39 @@ class GroundFaultAdapter(HTTPAdapter):
     ) -> requests.Response:
         refusal = wire.read_refusal(response.status_code, response.headers)
         honor = command.settings.honor_handled
-        if refusal is not None and (is_internal(host) if honor is None else honor):
-            _drain(response)
-            error = None
-            if self._raise_when_shed:
-                error = ShedError(command.resource, command.name, refusal.reason, refusal.origin, response)
-            attempt.settle(Outcome.SHED, duration_s=spent_s, refusal=refusal, carrier=error or response)
-            if error is not None:
-                raise error
+        if not (is_internal(host) if honor is None else honor):
+            refusal = None
+        outcome = judge(response.status_code, refusal)
+        if outcome is Outcome.SUCCESS or (outcome is Outcome.FAILURE and self._fallback is None):
+            body = WatchedBody(response, attempt, outcome, spent_s)
+            response.raw = body
+            body.settle_if_ended()
             return response
-        outcome = judge(response.status_code, None)
-        body = _Body(response, attempt, outcome, spent_s)
-        response.raw = body
-        body.settle_if_ended()
+        _drain(response)
+        error = None
+        if refusal is not None and self._raise_when_shed:
+            error = ShedError(command.resource, command.name, refusal.reason, refusal.origin, response)
+        served = self._fallback is not None
+        attempt.settle(outcome, duration_s=spent_s, refusal=refusal, carrier=error or response, fallback=served)
+        if served:
+            return self._instead(response.request, error or response)
+        if error is not None:
+            raise error
         return response
 
-
-class _Body:
-    """urllib3's response with its reads watched; everything else is passed through.
-
-    Counts only the time spent waiting for the callee, so a consumer that dawdles between reads is not held against it.
-    It must not hold the response: a forgotten one is to be collected at once, and its attempt with it.
-    """
-
-    def __init__(self, response: requests.Response, attempt: Attempt, outcome: Outcome, spent_s: float) -> None:
-        self._raw = response.raw
-        self._attempt = attempt
-        self._outcome = outcome
-        self._spent_s = spent_s
-        self._response = weakref.ref(response)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-    def settle_if_ended(self) -> None:
-        if self._raw.closed:
-            self._settle()
-
-    def _settle(self) -> None:
-        self._attempt.settle(self._outcome, duration_s=self._spent_s, carrier=self._response())
-
-    def _watch(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        started = monotonic()
-        try:
-            return read(*args, **kwargs)
-        except BaseException as error:
-            _settle_error(self._attempt, error, self._spent_s + monotonic() - started)
-            raise
-        finally:
-            self._spent_s += monotonic() - started
-            self.settle_if_ended()
-
-    def _watched(self, chunks: Iterator[Any]) -> Iterator[Any]:
-        end = object()
-        while (chunk := self._watch(next, chunks, end)) is not end:
-            yield chunk
-        self._settle()
-
-    def read(self, *args: Any, **kwargs: Any) -> bytes:
-        return bytes(self._watch(self._raw.read, *args, **kwargs))
-
-    def read1(self, *args: Any, **kwargs: Any) -> bytes:
-        return bytes(self._watch(self._raw.read1, *args, **kwargs))
-
-    def readinto(self, buffer: Any) -> int:
-        return int(self._watch(self._raw.readinto, buffer))
-
-    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        return self._watched(self._raw.stream(*args, **kwargs))
-
-    def read_chunked(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        return self._watched(self._raw.read_chunked(*args, **kwargs))
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._watched(iter(self._raw))
-
-    def drain_conn(self) -> None:
-        self._watch(self._raw.drain_conn)
-
-    def release_conn(self) -> None:
-        self._raw.release_conn()
-        self._settle()
-
-    def close(self) -> None:
-        self._raw.close()
-        self._settle()
+    def _instead(
+        self, request: Any, original: BaseException | requests.Response, cause: BaseException | None = None
+    ) -> requests.Response:
+        """Serve the fallback, or what would be seen without one."""
+        if self._fallback is not None:
+            try:
+                return self._fallback(request)
+            except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
+                cause = error
+                note_internal_error("fallback of the requests adapter", error)
+        if isinstance(original, BaseException):
+            raise original from cause
+        return original
 
 
 def _method_of(request: requests.PreparedRequest) -> str:
@@ -309,19 +258,6 @@ def _check_budget(command: Command) -> None:
     context = _context.current()
     if context is not None and context.deadline is not None and context.deadline <= monotonic():
         raise CommandTimeoutError(command.resource, command.name, 0.0)
-
-
-def _settle_error(attempt: Attempt, error: BaseException, spent_s: float) -> None:
-    if isinstance(error, _CALLERS_FAULT) or (isinstance(error, CommandTimeoutError) and not error.timeout_s):
-        outcome = Outcome.IGNORED
-    elif isinstance(error, _TIMEOUTS):
-        outcome = Outcome.TIMEOUT
-    elif isinstance(error, exceptions.RequestException | urllib3_exceptions.HTTPError):
-        outcome = Outcome.FAILURE
-    else:
-        attempt.fail_with(error)
-        return
-    attempt.settle(outcome, duration_s=spent_s, carrier=error)
 
 
 def _drain(response: requests.Response) -> None:

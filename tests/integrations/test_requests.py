@@ -261,6 +261,51 @@ def test_a_shed_is_raised_on_request_and_carries_the_response(guarded, server):
     assert caught.value.response.status_code == 503
 
 
+def cached(_request):
+    response = requests.Response()
+    response.status_code = 203
+    return response
+
+
+@pytest.mark.parametrize("path", ["/shed", "/passed-on", "/broken", "/plain-503", "/hang"])
+def test_a_fallback_is_served_and_counted(guarded, server, registry, sink, serving, path):
+    response = guarded(adapter={"fallback": cached}, timeout_s=0.1).get(server.url + path)
+
+    assert response.status_code == 203
+    assert [event.fallback for event in sink.of(CommandDone)] == [True]
+    assert command_of(registry).snapshot().fallbacks == 1
+    assert serving.faults == []
+
+
+def test_a_fallback_is_served_for_a_rejection_too(guarded, server, sink, serving):
+    response = guarded(adapter={"fallback": cached}, mode="force_open").get(server.url + "/ok")
+
+    assert response.status_code == 203
+    assert server.hits == []
+    assert [event.fallback for event in sink.of(CommandDone)] == [True]
+    assert serving.faults == []
+
+
+@pytest.mark.parametrize("path", ["/ok", "/missing"])
+def test_a_fallback_is_not_served_where_nothing_is_wrong(guarded, server, sink, path):
+    assert guarded(adapter={"fallback": cached}).get(server.url + path).status_code in {200, 404}
+    assert [event.fallback for event in sink.of(CommandDone)] == [False]
+
+
+@pytest.mark.parametrize(("path", "mode"), [("/ok", "force_open"), ("/hang", "enforce")])
+def test_a_fallback_that_raises_leaves_the_original_error(guarded, server, path, mode):
+    with pytest.raises(requests.RequestException) as caught:
+        guarded(adapter={"fallback": lambda _request: {}["cache"]}, timeout_s=0.1, mode=mode).get(server.url + path)
+
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_fallback_that_raises_leaves_the_original_response(guarded, server):
+    response = guarded(adapter={"fallback": lambda _request: {}["cache"]}).get(server.url + "/broken")
+
+    assert (response.status_code, response.content) == (500, b"ok")
+
+
 @pytest.mark.parametrize("honored", [True, False])
 def test_the_annotation_counts_only_if_the_resource_honors_it(guarded, server, sink, honored):
     guarded(honor_handled=honored).get(server.url + "/shed")
