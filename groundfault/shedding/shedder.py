@@ -21,17 +21,9 @@ from groundfault.events import (
     note_internal_error,
     sinks_of,
 )
-from groundfault.shedding._admission import (
-    Ladder,
-    TokenBucket,
-    bounds,
-    crowded,
-    loop_bounds,
-    observe,
-    passes,
-    threshold,
-)
-from groundfault.shedding._routes import Baseline, Rate, Route, Routes
+from groundfault.shedding._admission import TokenBucket
+from groundfault.shedding._law import Entry, Law
+from groundfault.shedding._routes import OTHER, Route
 from groundfault.shedding._socket import self_test
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding._trust import Trust
@@ -55,29 +47,27 @@ _ERRORS_TOLERATED: Final = 10
 _ERROR_SPAN_S: Final = 60.0
 
 _SALT: Final = os.urandom(16)  # made at import, so that workers forked from one parent make the same keys
-_NOT_A_ROUTE: Final = frozenset({404, 405})
-_LAST_GOOD: Final = 399
 _OVERLOAD: Final = frozenset({Reason.QUEUE_WAIT, Reason.CONCURRENCY})
 
 
-class Admission:
+class Admission(Entry):
     """What was decided about one request; handed back to :meth:`Shedder.answered` and :meth:`Shedder.release`.
 
     ``reason`` is None for an admitted request. ``refused`` is false where shadow mode lets a refused one through.
     """
 
-    __slots__ = ("began", "generation", "name", "on_loop", "open", "queued_s", "reason", "refused", "released", "route")
+    __slots__ = ("generation", "reason", "refused", "released")
 
-    def __init__(self, name: str, route: Route, began: float, *, on_loop: bool, generation: int) -> None:
+    def __init__(self, name: str, route: Route, began: float, on_loop: bool, generation: int) -> None:  # noqa: FBT001  one call per request
         self.name = name
         self.route = route
         self.began = began
         self.on_loop = on_loop
-        self.generation = generation
         self.queued_s = 0.0
+        self.open = False
+        self.generation = generation
         self.reason: Reason | None = None
         self.refused = False
-        self.open = False  # set while the request counts as open on its route
         self.released = False
 
 
@@ -183,19 +173,7 @@ class Shedder:
         self._health = TokenBucket()
         self._callers: set[str] = set()
         self._offset = Offset(now)
-        self._workers, self._loop, self._threads = Ladder(), Ladder(), Ladder()
-        self._worker_times, self._thread_times = Baseline(now), Baseline(now)
-        self._thread_rate = Rate()
-        self._thread_service_s = 0.0
-        self._whole = Route("all", now)
-        self._routes = Routes(now)
-        self._set_bounds()
-
-    def _set_bounds(self) -> None:
-        deadline_s = self._rules.settings.deadline_s
-        self._worker_bounds = bounds(deadline_s, self._worker_times.service_s)
-        self._thread_bounds = bounds(deadline_s, self._thread_times.service_s)
-        self._loop_bounds = loop_bounds(deadline_s)
+        self._law = Law(now, self._rules.settings.deadline_s)
 
     @property
     def rules(self) -> Rules:
@@ -250,8 +228,9 @@ class Shedder:
         u = random.random() if key is None else key_fraction(key)
         with self._lock:
             rules = self._rules
-            state = self._routes.find(route)
-            admission = Admission(route, state, now, on_loop=on_loop, generation=self._generation)
+            law = self._law
+            state = law.routes.find(route)
+            admission = Admission(route, state, now, on_loop, self._generation)
             signal, behind_s = TCP_INFO, 0.0
             if wait_s is not None:
                 if age_s is not None and wait_s < age_s <= wait_s + rules.settings.deadline_s:
@@ -261,22 +240,12 @@ class Shedder:
             else:
                 signal = NO_SIGNAL
             self._signal = signal
-            if wait_s is not None:
-                if on_loop:
-                    observe(self._loop, now, wait_s, self._loop_bounds)
-                else:
-                    observe(self._workers, now, wait_s, self._worker_bounds)
-            if threads is not None:
-                admission.queued_s = self._thread_wait(now, threads)
-                observe(self._threads, now, admission.queued_s, self._thread_bounds)
-            left_s = None if budget_s is None else budget_s - behind_s
-            reason = None
+            law.arrive(now, admission, wait_s, threads)
             if not (health and self._health.take(now, rules.settings.health_rate_per_s)):
-                reason = self._judge(
+                left_s = None if budget_s is None else budget_s - behind_s
+                admission.reason = self._first_reason(left_s) or law.judge(
                     now, admission, wait_s or 0.0, left_s, behind_s=behind_s, criticality=criticality, u=u
                 )
-            admission.reason = reason
-            admission.refused = reason is not None and rules.mode is Mode.ENFORCE
             change = self._count(now, admission, criticality, wait_s or 0.0, traceparent)
         if change is not None:
             self.sinks.change(change)
@@ -284,8 +253,8 @@ class Shedder:
             self.sinks.call(
                 RequestSeen(
                     service=rules.settings.service,
-                    route=route if state.name != "other" else state.name,
-                    reason=reason,
+                    route=route if state.name != OTHER else OTHER,
+                    reason=admission.reason,
                     criticality=criticality,
                     queue_wait_s=wait_s,
                     signal=signal,
@@ -295,81 +264,24 @@ class Shedder:
             )
         return admission
 
-    def _thread_wait(self, now: float, threads: ThreadQueue) -> float:
-        """Predict how long a call that queues for a thread now will wait, in seconds.
-
-        Calls leave the queue at the greater of two rates: what has been seen, which lags behind a load that rises,
-        and what the threads can do at the service time seen last.
-        """
-        if not threads.waiting:
-            return 0.0
-        rate = self._thread_rate.per_s(now)
-        if self._thread_service_s:
-            rate = max(rate, threads.threads / self._thread_service_s)
-        return (threads.waiting + 1) / rate if rate else 0.0
-
-    def _judge(
-        self,
-        now: float,
-        admission: Admission,
-        wait_s: float,
-        left_s: float | None,
-        *,
-        behind_s: float,
-        criticality: Criticality,
-        u: float,
-    ) -> Reason | None:
-        settings = self._rules.settings
+    def _first_reason(self, left_s: float | None) -> Reason | None:
+        """Return what refuses a request before the law is asked."""
         if self._draining:
             return Reason.DRAINING
         if left_s is not None and left_s <= 0:
             return Reason.DEADLINE
-        if settings.max_concurrency is not None and self._in_flight >= settings.max_concurrency:
-            return Reason.CONCURRENCY
-        route, queued_s = admission.route, admission.queued_s
-        clear_s = self._loop_bounds.clear_s if admission.on_loop else self._worker_bounds.clear_s
-        if wait_s + queued_s > clear_s:
-            if left_s is None:
-                late = behind_s > 0 and wait_s + behind_s > settings.deadline_s
-            else:
-                late = wait_s + max(route.service_s, queued_s) > left_s
-            if late or not self._passes(now, admission, wait_s, criticality=criticality, u=u):
-                return Reason.DEADLINE if late else Reason.QUEUE_WAIT
-        if not admission.on_loop or not crowded(
-            now,
-            route,
-            self._whole,
-            wait_s,
-            criticality=criticality,
-            u=u,
-            deadline_s=settings.deadline_s,
-            own_s=left_s,
-        ):
-            return None
-        route.note_refusal()
-        return Reason.QUEUE_WAIT
-
-    def _passes(self, now: float, admission: Admission, wait_s: float, *, criticality: Criticality, u: float) -> bool:
-        """Ask each ladder that the request stands on."""
-        if admission.on_loop:
-            ladder, limits = self._loop, self._loop_bounds
-        else:
-            ladder, limits = self._workers, self._worker_bounds
-        if not passes(ladder, now, wait_s, limits, criticality=criticality, u=u):
-            return False
-        return admission.queued_s <= 0 or passes(
-            self._threads, now, admission.queued_s, self._thread_bounds, criticality=criticality, u=u
-        )
+        limit = self._rules.settings.max_concurrency
+        return Reason.CONCURRENCY if limit is not None and self._in_flight >= limit else None
 
     def _count(
         self, now: float, admission: Admission, criticality: Criticality, wait_s: float, traceparent: str | None
     ) -> SheddingChanged | None:
         reason = admission.reason
-        if not admission.refused:
+        if reason is None or self._rules.mode is not Mode.ENFORCE:
             self._in_flight += 1
-            admission.open = True
-            admission.route.enter(now)
-            self._whole.enter(now)
+            self._law.enter(now, admission)
+        else:
+            admission.refused = True
         if reason is None:
             self._admitted[criticality] += 1
             return self._end_of_episode(now, wait_s) if self._episode else None
@@ -405,32 +317,8 @@ class Shedder:
         """
         now = self.clock()
         with self._lock:
-            if not admission.open or admission.generation != self._generation:
-                return
-            admission.open = False
-            seconds = max(now - admission.began, 0.0)
-            good = status <= _LAST_GOOD
-            admission.route.leave()
-            self._whole.leave()
-            self._whole.complete(now, None)
-            if status not in _NOT_A_ROUTE:
-                self._routes.learn(admission.name, now)
-            self._routes.find(admission.name).complete(now, seconds if good else None)
-            if not admission.on_loop:
-                if good and self._worker_times.sample(now, seconds):
-                    self._set_bounds()
-            elif admission.route.sync:
-                self._thread_rate.count(now)
-                if good:
-                    self._note_thread_time(now, max(seconds - admission.queued_s, 0.0))
-
-    def _note_thread_time(self, now: float, seconds: float) -> None:
-        if self._thread_service_s:
-            self._thread_service_s += (seconds - self._thread_service_s) / 8
-        else:
-            self._thread_service_s = seconds
-        if self._thread_times.sample(now, seconds):
-            self._set_bounds()
+            if admission.open and admission.generation == self._generation:
+                self._law.answered(now, admission, status)
 
     def release(self, admission: Admission) -> None:
         """Note that the request is over, however it ended. Synchronous; a second call changes nothing."""
@@ -439,21 +327,18 @@ class Shedder:
                 return
             admission.released = True
             self._in_flight -= 1
-            if admission.open:  # without an answer: its client has left, or its task was cancelled
-                admission.open = False
-                admission.route.leave()
-                self._whole.leave()
+            self._law.leave(admission)  # if it is still open: its client has left, or its task was cancelled
 
     def note_endpoint(self, admission: Admission, *, in_thread: bool) -> None:
         """Remember of the request's route whether its endpoint runs in a worker thread."""
         with self._lock:
-            route = self._routes.find(admission.name)
-            if route is not self._routes.other:
+            route = self._law.routes.find(admission.name)
+            if route is not self._law.routes.other:
                 route.sync = in_thread
 
     def route(self, name: str) -> Route:
         """Return what is known about a route: its own state, or that of all routes without one."""
-        return self._routes.find(name)
+        return self._law.routes.find(name)
 
     def fold_caller(self, caller: str | None) -> str | None:
         """Return the caller's label, or ``other`` beyond the first 256 of them."""
@@ -495,7 +380,7 @@ class Shedder:
             old = self._rules.settings
             new = old.changed(changes)
             self._rules = Rules(new, killed=self._killed)
-            self._set_bounds()
+            self._law.set_deadline(new.deadline_s)
         moved = [each.name for each in fields(new) if each.name != "key_salt" and _differ(old, new, each.name)]
         if moved:
             self.sinks.change(
@@ -526,12 +411,8 @@ class Shedder:
                 shedding=self._episode,
                 draining=self._draining,
                 stepped_aside=self._is_aside(),
-                thresholds={
-                    "workers": threshold(self._workers, now, self._worker_bounds),
-                    "loop": threshold(self._loop, now, self._loop_bounds),
-                    "threads": threshold(self._threads, now, self._thread_bounds),
-                },
-                service_time_s=self._worker_times.service_s,
+                thresholds=self._law.thresholds(now),
+                service_time_s=self._law.service_time_s,
                 admitted=dict(self._admitted),
                 shed=dict(self._shed),
                 internal_errors=internal_errors(),

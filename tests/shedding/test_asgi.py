@@ -62,7 +62,7 @@ def test_a_stream_is_in_flight_until_its_last_byte_and_no_longer(shedder):
     counts = []
 
     def count():
-        counts.append((shedder.snapshot().in_flight, shedder._whole.open))
+        counts.append((shedder.snapshot().in_flight, shedder._law.whole.open))
 
     async def app(scope, receive, send):
         count()
@@ -93,7 +93,7 @@ def test_a_cancelled_request_gives_its_place_back_and_teaches_nothing(shedder, c
 
     asyncio.run(scenario())
     assert shedder.snapshot().in_flight == 0
-    assert shedder._whole.open == 0
+    assert shedder._law.whole.open == 0
     assert shedder.route("GET /").service_s == 0.0
 
 
@@ -117,7 +117,7 @@ def test_a_storm_of_cancellations_leaks_nothing(shedder):
 
     asyncio.run(scenario())
     assert shedder.snapshot().in_flight == 0
-    assert shedder._whole.open == 0
+    assert shedder._law.whole.open == 0
 
 
 def test_an_application_that_never_answers_is_no_service_time(shedder, clock):
@@ -303,8 +303,8 @@ def test_without_anyio_there_is_no_prediction(monkeypatch):
 
 
 def test_a_thread_limiter_that_fails_costs_only_the_prediction(shedder, monkeypatch):
-    shedder._routes.learn("GET /", 0.0)
-    shedder._routes.find("GET /").sync = True
+    shedder._law.routes.learn("GET /", 0.0)
+    shedder._law.routes.find("GET /").sync = True
     monkeypatch.setitem(sys.modules, "anyio.to_thread", SimpleNamespace())
     sent = []
 
@@ -322,8 +322,8 @@ def test_a_thread_limiter_that_fails_costs_only_the_prediction(shedder, monkeypa
 def test_a_thread_queue_that_stands_refuses_by_its_own_ladder(shedder, clock):
     """The event loop is idle, so its ladder is at rest; endpoints that need no thread are not touched."""
     for name, sync in (("sync", True), ("async", False)):
-        shedder._routes.learn(name, 0.0)
-        shedder._routes.find(name).sync = sync
+        shedder._law.routes.learn(name, 0.0)
+        shedder._law.routes.find(name).sync = sync
     for _ in range(40):  # 40 threads of 200 ms
         admission = shedder.admit("sync", 0.0, on_loop=True, threads=ThreadQueue(0, 40))
         clock.advance(0.2)

@@ -39,7 +39,7 @@ def test_a_request_is_settled_exactly_once(shedder, clock):
         shedder.answered(admission, 200)
         shedder.release(admission)
     assert shedder.snapshot().in_flight == 0
-    assert shedder._whole.open == 0
+    assert shedder._law.whole.open == 0
     assert shedder.snapshot().admitted == {Criticality.CRITICAL: 1}
 
 
@@ -71,7 +71,7 @@ def test_a_route_is_made_by_an_answer_and_never_by_asking(shedder, clock):
     assert shedder.route("GET /real").name == "GET /real"
     assert shedder.route("GET /real").service_s == pytest.approx(0.01)  # the answer that made it counts
     assert shedder.route("GET /real").open == 0
-    assert shedder._routes.other.open == 0
+    assert shedder._law.routes.other.open == 0
 
 
 def test_the_service_time_of_workers_becomes_the_target(shedder, clock):
@@ -126,7 +126,7 @@ def test_tuning_keeps_what_was_learned(shedder, clock):
     shedder.tune(deadline_s=4.0)
     snapshot = shedder.snapshot()
     assert snapshot.service_time_s == pytest.approx(0.1, rel=0.1)
-    assert shedder._workers.backlog
+    assert shedder._law.workers.backlog
     assert snapshot.shed == {(Reason.QUEUE_WAIT, Criticality.CRITICAL): 1}
 
 
@@ -260,7 +260,7 @@ def test_threads_at_once_lose_no_count():
     snapshot = shedder.snapshot()
     assert snapshot.in_flight == 0
     assert snapshot.admitted == {Criticality.CRITICAL: 4000}
-    assert shedder._whole.open == 0
+    assert shedder._law.whole.open == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -374,13 +374,13 @@ def test_hostile_headers_never_raise_and_never_change_another_request_s_fate(ste
         for shedder, carried in ((hostile, headers), (plain, {})):
             visit = _arrive(shedder, carried, wait_s, on_loop=on_loop, peer=peer)
             visit.close()
-        assert hostile._workers == plain._workers
-        assert hostile._loop == plain._loop
+        assert hostile._law.workers == plain._law.workers
+        assert hostile._law.loop == plain._law.loop
         for probe_s in (0.0, 0.01, 0.02, 0.03, 0.1, 0.24, 0.26):
             fates = []
             for shedder in (hostile, plain):
-                before = (shedder._workers, shedder._loop)
-                limits = shedder._loop_bounds if on_loop else shedder._worker_bounds
+                before = (shedder._law.workers, shedder._law.loop)
+                limits = shedder._law.loop_bounds if on_loop else shedder._law.worker_bounds
                 fates.append((before, limits, shedder.admit("third", probe_s, on_loop=on_loop, key="80").reason))
             assert fates[0] == fates[1]
     assert internal_errors() == {}

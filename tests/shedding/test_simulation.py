@@ -310,7 +310,7 @@ def test_goodput_under_overload_is_near_the_physical_limit(name):
     case = _OVERLOADS[name]
     world = _World(seed=1, on_loop=case.on_loop)
     if case.sync:
-        world.shedder._routes.learn("r", 0.0)
+        world.shedder._law.routes.learn("r", 0.0)
         world.shedder.route("r").sync = True
     world.arrivals("r", _spike(case.capacity, case.peak, 10, 20), 25, case.build(world))
     world.run(30)
