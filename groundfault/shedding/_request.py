@@ -81,8 +81,10 @@ class Visit:
         """End the request: free its place, forget its context. Never raises; a second call changes nothing."""
         token, self._token = self._token, None
         if token is not None:
-            with suppress(ValueError):  # closed in another context than it was opened in: there is nothing to reset
+            try:  # noqa: SIM105  a quarter of a microsecond per request
                 serving.reset(token)
+            except ValueError:  # closed in another context than it was opened in: there is nothing to reset
+                pass
         self.context.faults.clear()  # carriers are exceptions, whose tracebacks lead back here
         self.release()
 

@@ -28,6 +28,7 @@ Headers = list[tuple[bytes, bytes]]
 
 _HINTS: Final = frozenset(name.lower().encode() for name in HINTS)
 _PICKED: Final = _HINTS | {TRACEPARENT.lower().encode()}
+_BYTES: Final = {name: name.lower().encode() for name in (*HINTS, TRACEPARENT)}
 _LONGEST: Final = 513  # beyond what any parser of ours takes: what is cut off here stays too long
 
 
@@ -115,7 +116,7 @@ def _threads(shedder: Shedder, route: str) -> ThreadQueue | None:
 
 def _learn(visit: Visit, scope: Scope) -> None:
     """Look up, once per route, whether the router ran an endpoint in a thread."""
-    if visit.shedder.route(visit.admission.name).sync is None:
+    if visit.admission.route.sync is None:
         try:
             in_thread = runs_in_thread(scope.get("endpoint"))
             if in_thread is not None:
@@ -140,7 +141,7 @@ class _Headers:
                 self.hinted = self.hinted or name in _HINTS
 
     def get(self, name: str, /) -> str | None:
-        wanted = name.lower().encode("latin-1", "replace")
+        wanted = _BYTES.get(name) or name.lower().encode("latin-1", "replace")
         if wanted in _PICKED:
             value = self._picked.get(wanted)
             return None if value is None else value[:_LONGEST].decode("latin-1")
@@ -180,19 +181,18 @@ class _Answer:
             if not visit.visible:
                 return message
             verdict = visit.verdict_on_status(status)
-            headers: Headers = [
-                (name, value)
-                for name, value in message.get("headers", ())
-                if name[:1] not in b"xX" or not wire.is_ours(name.decode("latin-1"))
-            ]
+            headers = message.get("headers", ())
+            if verdict is None and not any(map(_is_ours, headers)):
+                return message
+            kept = [each for each in headers if not _is_ours(each)]
             if verdict is not None:
-                headers = [each for each in headers if each[0].lower() != b"cache-control"]
-                headers += _lower(wire.annotations(*verdict))
+                kept = [each for each in kept if each[0].lower() != b"cache-control"]
+                kept += _lower(wire.annotations(*verdict))
                 status = wire.SHED_STATUS
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
             visit.shedder.failed("asgi answer", error)
             return message
-        return {**message, "status": status, "headers": headers}
+        return {**message, "status": status, "headers": kept}
 
     async def refuse(self, verdict: Verdict) -> None:
         """Send an annotated 503 in the place of the application's answer."""
@@ -217,6 +217,10 @@ class _Answer:
             return False
         server = type(getattr(self._receive, "__self__", None)).__module__
         return not server.startswith("uvicorn.")
+
+
+def _is_ours(header: tuple[bytes, bytes]) -> bool:
+    return header[0][:1] in b"xX" and wire.is_ours(header[0].decode("latin-1"))
 
 
 def _lower(headers: Iterable[tuple[str, str]]) -> Headers:

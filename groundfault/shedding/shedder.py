@@ -4,8 +4,8 @@ import os
 import random
 import weakref
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import fields
 from hashlib import blake2b
 from threading import RLock
 from typing import Any, Final
@@ -29,10 +29,11 @@ from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding._trust import Trust
 from groundfault.shedding._wait import Offset
 from groundfault.shedding.settings import ShedderSettings
+from groundfault.shedding.snapshot import ShedderSnapshot
 from groundfault.vocabulary import Criticality, Mode, Reason
 from groundfault.wire import key_fraction
 
-__all__ = ["Admission", "Shedder", "ShedderSnapshot"]
+__all__ = ["Admission", "Shedder"]
 
 TCP_INFO: Final = "tcp-info"
 REQUEST_START: Final = "request-start"
@@ -69,33 +70,6 @@ class Admission(Entry):
         self.reason: Reason | None = None
         self.refused = False
         self.released = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShedderSnapshot:
-    """One shedder at one moment, for pages and scrapes. Times are seconds.
-
-    ``signal`` is where the last wait came from: ``tcp-info``, ``request-start`` or ``none``;
-    ``signals_refused`` says of better ones why they cannot be used.
-    ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
-    admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too.
-    ``stepped_aside`` says that after ten internal errors within a minute requests are let through untouched for one.
-    """
-
-    service: str
-    mode: Mode
-    signal: str
-    signals_refused: Mapping[str, str]
-    in_flight: int
-    shedding: bool
-    draining: bool
-    stepped_aside: bool
-    thresholds: Mapping[str, float]
-    service_time_s: float
-    admitted: Mapping[Criticality, int]
-    shed: Mapping[tuple[Reason, Criticality], int]
-    internal_errors: Mapping[str, int]
-    settings: ShedderSettings
 
 
 class Rules:

@@ -1,0 +1,36 @@
+"""What a shedder shows of itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from groundfault.shedding.settings import ShedderSettings
+from groundfault.vocabulary import Criticality, Mode, Reason
+
+__all__ = ["ShedderSnapshot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShedderSnapshot:
+    """One shedder at one moment, for pages and scrapes. Times are seconds.
+
+    ``signal`` is where the last wait came from: ``tcp-info``, ``request-start`` or ``none``;
+    ``signals_refused`` says of better ones why they cannot be used.
+    ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
+    admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too.
+    ``stepped_aside`` says that after ten internal errors within a minute requests are let through untouched for one.
+    """
+
+    service: str
+    mode: Mode
+    signal: str
+    signals_refused: Mapping[str, str]
+    in_flight: int
+    shedding: bool
+    draining: bool
+    stepped_aside: bool
+    thresholds: Mapping[str, float]
+    service_time_s: float
+    admitted: Mapping[Criticality, int]
+    shed: Mapping[tuple[Reason, Criticality], int]
+    internal_errors: Mapping[str, int]
+    settings: ShedderSettings
