@@ -13,11 +13,12 @@ from groundfault._context import RequestContext, serving
 from groundfault.events import note_internal_error
 from groundfault.shedding import _propagation
 from groundfault.shedding._routes import route_of
+from groundfault.shedding._rules import Rules
 from groundfault.shedding._socket import self_test
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding._wait import Bracket, header_age
 from groundfault.shedding.settings import RequestInfo
-from groundfault.shedding.shedder import TCP_INFO, Admission, Rules, Shedder
+from groundfault.shedding.shedder import TCP_INFO, Admission, Shedder
 from groundfault.vocabulary import Criticality, Mode, Reason
 
 if TYPE_CHECKING:

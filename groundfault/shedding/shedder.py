@@ -6,7 +6,6 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import fields
-from hashlib import blake2b
 from threading import RLock
 from typing import Any, Final
 
@@ -24,9 +23,9 @@ from groundfault.events import (
 from groundfault.shedding._admission import TokenBucket
 from groundfault.shedding._law import Entry, Law
 from groundfault.shedding._routes import OTHER, Route
+from groundfault.shedding._rules import Rules
 from groundfault.shedding._socket import self_test
 from groundfault.shedding._threads import ThreadQueue
-from groundfault.shedding._trust import Trust
 from groundfault.shedding._wait import Offset
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.snapshot import ShedderSnapshot
@@ -47,7 +46,6 @@ _OTHER_CALLER: Final = "other"
 _ERRORS_TOLERATED: Final = 10
 _ERROR_SPAN_S: Final = 60.0
 
-_SALT: Final = os.urandom(16)  # made at import, so that workers forked from one parent make the same keys
 _OVERLOAD: Final = frozenset({Reason.QUEUE_WAIT, Reason.CONCURRENCY})
 
 
@@ -70,20 +68,6 @@ class Admission(Entry):
         self.reason: Reason | None = None
         self.refused = False
         self.released = False
-
-
-class Rules:
-    """One settings value and what follows from it; swapped as a whole and read once per decision."""
-
-    __slots__ = ("health", "mode", "off", "salt", "settings", "trust")
-
-    def __init__(self, settings: ShedderSettings, *, killed: bool) -> None:
-        self.settings = settings
-        self.mode = Mode.OFF if killed else settings.mode
-        self.off = self.mode is Mode.OFF
-        self.health = frozenset(settings.health_paths)
-        self.trust = Trust(settings.trusted_callers)
-        self.salt = _SALT if settings.key_salt is None else settings.key_salt.encode()
 
 
 _all: "weakref.WeakSet[Shedder]" = weakref.WeakSet()
@@ -326,9 +310,7 @@ class Shedder:
 
     def key_of(self, identity: str) -> str:
         """Return the key of a user or session: 16 hexadecimal digits that change every hour and tell nothing of it."""
-        hour = int(self.wall_clock() // 3600)
-        salt = blake2b(self._rules.salt, digest_size=32).digest()
-        return blake2b(f"{hour}:{identity}".encode(errors="replace"), key=salt, digest_size=8).hexdigest()
+        return self._rules.key_of(identity, self.wall_clock())
 
     def refuse_signal(self, signal: str, cause: str) -> None:
         """Remember why a signal could not be used, for the snapshot."""
