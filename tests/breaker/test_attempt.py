@@ -235,6 +235,16 @@ def test_a_rejection_is_a_fault_of_the_request(way, resource, request_context, s
     assert request_context.faults == [("saber", "c", outcome, reason, None, caught.value)]
 
 
+@pytest.mark.parametrize("fallback", [True, False])
+def test_who_asks_may_have_a_fallback_of_its_own(resource, sink, request_context, fallback):
+    command = resource.command("c", mode="force_open")
+    with pytest.raises(CircuitOpenError):
+        command.begin(fallback=fallback)
+    assert sink.of(CommandDone)[0].fallback is fallback
+    assert command.snapshot().fallbacks == fallback
+    assert len(request_context.faults) == (not fallback)
+
+
 def test_the_ledger_and_the_caller_of_a_call(way, command, sink, request_context):
     error = ValueError()
 
@@ -282,3 +292,19 @@ def test_an_attempt_in_shadow_reports_what_it_would_have_been(resource, sink, re
     done = sink.of(CommandDone)[-1]
     assert (done.outcome, done.enforced) == (Outcome.CIRCUIT_OPEN, False)
     assert len(request_context.faults) == 16  # none of them by the call that succeeded
+
+
+def test_an_attempt_that_shadow_mode_let_through_is_recorded_nowhere(resource, sink):
+    """Also where the level was reported a moment ago and the command looks quiet again."""
+    command = resource.command("c", mode="shadow", max_concurrent=2)
+    for _ in range(3):
+        held = [command.begin() for _ in range(3)]
+        extra = held.pop()
+        assert command.snapshot().in_flight == 2
+        extra.settle(Outcome.SUCCESS)
+        assert command.snapshot().in_flight == 2
+        for attempt in held:
+            attempt.settle(Outcome.IGNORED)
+    totals = command.snapshot().totals
+    assert (totals[Outcome.SUCCESS], totals[Outcome.BULKHEAD_FULL]) == (0, 3)
+    assert [each.enforced for each in sink.of(CommandDone)] == [False, True, True] * 3

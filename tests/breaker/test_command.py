@@ -604,17 +604,20 @@ def test_a_sink_that_raises_changes_nothing(way, registry, trip):
 
 def test_sinks_run_outside_the_lock(way, registry, trip):
     """A sink may ask the command that is talking, from whatever thread."""
-    seen = []
+    seen, stuck = [], []
 
     def nosy(event):
         thread = threading.Thread(target=lambda: seen.append(command.snapshot().state))
         thread.start()
         thread.join(timeout=5.0)
+        if thread.is_alive():
+            stuck.append(event)
 
     command = Resource("saber", registry=registry, sinks=[nosy]).command("c")
     trip(command)
     with pytest.raises(RejectedError):
         way(command)
+    assert stuck == []
     assert len(seen) == 22
 
 

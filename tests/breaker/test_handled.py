@@ -1,5 +1,7 @@
 """What an annotated 503 does: nothing to the circuit, much to the throttle, and it does not hide a sick callee."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from groundfault._context import RequestContext, serving
@@ -85,6 +87,26 @@ def test_refusals_passed_on_from_below_throttle_nobody(send_all, clock, refusal)
     assert (snapshot.admitted_share, snapshot.saturated) == (1.0, False)
 
 
+@pytest.mark.parametrize(("reason", "share"), [(Reason.QUEUE_WAIT, 0.01), (Reason.DEPENDENCY, 1.0)])
+def test_whose_refusal_it_is_is_read_from_an_exception_as_well(way, send_all, clock, reason, share):
+    class ResponseError(Exception):
+        response = SimpleNamespace(
+            status_code=503, headers={"X-GroundFault": "handled", "X-GroundFault-Reason": reason.value}
+        )
+
+    def fail():
+        raise ResponseError
+
+    command = send_all.command("c")
+    for _ in range(20):
+        with pytest.raises(ResponseError):
+            way(command, fail)
+    clock.advance(1.0)
+    snapshot = command.snapshot()
+    assert snapshot.counts[Outcome.SHED] == 20
+    assert snapshot.admitted_share == share
+
+
 def test_failures_throttle_nobody(send_all, clock):
     """Otherwise the throttle would keep the circuit from opening."""
     command = send_all.command("c", mode="force_closed")
@@ -163,6 +185,16 @@ def test_nothing_but_refusals_of_what_matters_is_saturation(send_all, clock, sin
     assert not command.snapshot().saturated
     assert sink.of(SaturationChanged)[1:] == [SaturationChanged("saber", "c", saturated=False, refusals=50)]
     assert sink.of(CircuitChanged) == []
+
+
+def test_an_attempt_that_succeeds_disproves_it_too(send_all, clock):
+    command = send_all.command("c")
+    for _ in range(20):
+        shed(command)
+        clock.advance(0.6)
+    assert command.snapshot().saturated
+    command.begin().settle(Outcome.SUCCESS)
+    assert not command.snapshot().saturated
 
 
 @pytest.mark.parametrize("criticality", [Criticality.SHEDDABLE, Criticality.SHEDDABLE_PLUS])

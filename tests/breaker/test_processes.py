@@ -192,6 +192,27 @@ def test_a_child_works_whatever_other_threads_were_doing(resource):
     assert command.snapshot().in_flight == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_call_of_another_thread_is_not_in_flight_in_a_child(resource):
+    command = resource.command("c", max_concurrent=1)
+    inside, go = threading.Event(), threading.Event()
+
+    def park():
+        inside.set()
+        go.wait(BOUND_S)
+
+    thread = threading.Thread(target=command.call, args=(park,))
+    thread.start()
+    assert inside.wait(BOUND_S)
+    try:
+        assert in_child(lambda: command.snapshot().in_flight + command.call(int)) == 0
+        assert command.snapshot().in_flight == 1
+    finally:
+        go.set()
+        thread.join(timeout=BOUND_S)
+    assert command.snapshot().in_flight == 0
+
+
 @pytest.mark.parametrize("how", ["call", "attempt", "decorated"])
 def test_a_fork_inside_a_call_leaves_both_sides_working(resource, how):
     command = resource.command("c", max_concurrent=2)
