@@ -7,6 +7,7 @@ import json
 from time import sleep
 from typing import TYPE_CHECKING
 
+import requests
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Request, Response
 
@@ -36,8 +37,11 @@ def create() -> "WSGIApplication":
     def app(request: Request) -> Response:
         match request.path.split("/")[1:]:
             case ["scores", contest] if contest.isdigit():
-                answer = session.get(f"{part.callee}/entrants/{contest}")
-                answer.raise_for_status()
+                try:
+                    answer = session.get(f"{part.callee}/entrants/{contest}")
+                    answer.raise_for_status()
+                except requests.RequestException:
+                    return Response("saber does not answer", status=502)
                 return Response(json.dumps({"scores": answer.json()}), mimetype="application/json")
             case ["contests"]:
                 sleep(CONTESTS_S)

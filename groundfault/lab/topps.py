@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
+import requests
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -50,6 +51,9 @@ def create() -> Callable[..., Any]:
         await asyncio.sleep(0.002)  # the little an endpoint does by itself
         return JSONResponse({"lobby": await asyncio.to_thread(contests)})
 
+    async def bad_gateway(_request: Request, _error: Exception) -> Response:
+        return JSONResponse({"error": "grouper does not answer"}, status_code=502)
+
     async def health(_: Request) -> Response:
         return JSONResponse({"service": part.service, "token": part.token})
 
@@ -59,7 +63,7 @@ def create() -> Callable[..., Any]:
         yield
 
     routes = [Route("/lineup/{n:int}", lineup), Route("/lobby", lobby), Route("/healthz", health)]
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={requests.RequestException: bad_gateway})
     if part.protected:
         app.add_middleware(LoadShedder, service=part.service)
     return app if part.annotated or not part.protected else StripFromASGI(app)
