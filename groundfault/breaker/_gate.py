@@ -111,16 +111,27 @@ class Gate:
     def admit(self, now: float, in_flight: list[None]) -> Permit | Refused:
         """Decide about a call whose element is in ``in_flight`` already; on a refusal it is taken out again."""
         news: list[Event] = []
+        verdict: Permit | Refused = _UNGUARDED
+        inside = True
         try:
-            if self._health is not None:
-                self._health.refresh(now)
-            with self._lock:
-                verdict = self._decide(now, in_flight, news)
-        except Exception as error:  # noqa: BLE001  fail open: an error of ours must not become the caller's
-            note_internal_error("breaker admission", error)
-            return _UNGUARDED
-        for event in news:
-            self._sinks.change(event)
+            try:
+                if self._health is not None:
+                    self._health.refresh(now)
+                with self._lock:
+                    verdict = self._decide(now, len(in_flight), news)
+                    if isinstance(verdict, Refused):
+                        # Under the lock, or the next to ask would find the place still taken.
+                        inside = False
+                        in_flight.pop()
+            except Exception as error:  # noqa: BLE001  fail open: an error of ours must not become the caller's
+                note_internal_error("breaker admission", error)
+            for event in news:
+                self._sinks.change(event)
+        except BaseException:
+            # A signal handler raised, and the call will not be made. A probe's slot comes back with its lease.
+            if inside:
+                in_flight.pop()
+            raise
         return verdict
 
     def settle(
@@ -225,15 +236,14 @@ class Gate:
 
     # Everything below runs under the lock.
 
-    def _decide(self, now: float, in_flight: list[None], news: list[Event]) -> Permit | Refused:
+    def _decide(self, now: float, in_flight: int, news: list[Event]) -> Permit | Refused:
         self._advance(now, news)
         self._watch(news)
         settings = self.settings
-        refused = self._refusal(now, len(in_flight), news)
+        refused = self._refusal(now, in_flight, news)
         if refused is not None:
             self._rolling.count(refused.outcome)
             self._renew()
-            in_flight.pop()  # last of all: had anything above failed, the call would go ahead and still need it
             return refused
         change = None
         permit = self._circuit.permit

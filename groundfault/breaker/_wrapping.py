@@ -14,7 +14,7 @@ from groundfault._context import serving
 from groundfault.breaker._course import UNSERVED, Course
 from groundfault.breaker._ending import Ending
 from groundfault.breaker._rolling import FOLD_AT
-from groundfault.breaker.attempt import Attempt, HeldAttempt, UnguardedAttempt
+from groundfault.breaker.attempt import Attempt, UnguardedAttempt
 
 __all__ = ["guard"]
 
@@ -132,7 +132,7 @@ def _wrap_coroutine_function(course: Course, fn: Callable[..., Any]) -> Callable
 
 
 def _attempt(course: Course) -> Attempt:
-    return (UnguardedAttempt if course.disabled else HeldAttempt)(course.gate, course.clock, course.sinks)
+    return (UnguardedAttempt if course.disabled else Attempt)(course.gate, course.clock, course.sinks)
 
 
 def _wrap_generator_function(course: Course, fn: Callable[..., Any]) -> Any:

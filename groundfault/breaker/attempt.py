@@ -13,7 +13,7 @@ from groundfault.events import Sinks
 from groundfault.vocabulary import Outcome
 from groundfault.wire import Refusal
 
-__all__ = ["Attempt", "HeldAttempt", "UnguardedAttempt"]
+__all__ = ["Attempt", "UnguardedAttempt"]
 
 
 class Attempt:
@@ -170,6 +170,15 @@ class Attempt:
         elif self._open:
             self.fail_with(error)
 
+    def __del__(self) -> None:
+        if not self._open:
+            return
+        self._open = None
+        # No lock here: the garbage collector runs at any moment, also while another command's lock is held.
+        # A probe's slot comes back with its lease.
+        self._leave()
+        self._gate.period.tallies.append(Outcome.IGNORED)
+
     def _leave(self) -> None:
         if self._shadowed is None:  # a call that shadow mode let through was never counted in flight
             self._in_flight.pop()
@@ -182,21 +191,6 @@ class Attempt:
         if fallback:
             gate.count_fallback()
         report(gate.resource, gate.command, ending, self._sinks, fallback=fallback)
-
-
-class HeldAttempt(Attempt):
-    """An attempt outside a ``with`` statement, which nothing but its holder ends."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        if not self._open:
-            return
-        self._open = None
-        # No lock here: the garbage collector runs at any moment, also while another command's lock is held.
-        # A probe's slot comes back with its lease.
-        self._leave()
-        self._gate.period.tallies.append(Outcome.IGNORED)
 
 
 class UnguardedAttempt(Attempt):

@@ -21,7 +21,7 @@ from groundfault.breaker._course import NO_FALLBACK, UNSERVED, Course
 from groundfault.breaker._gate import Gate
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker._wrapping import guard
-from groundfault.breaker.attempt import Attempt, HeldAttempt, UnguardedAttempt
+from groundfault.breaker.attempt import Attempt, UnguardedAttempt
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
 from groundfault.events import Sinks, default_sinks
@@ -197,7 +197,7 @@ class Command:
         ``fallback``: whoever asks serves something else then, so that is counted and the request has no fault.
         """
         course = self._course
-        kind = UnguardedAttempt if course.disabled else HeldAttempt
+        kind = UnguardedAttempt if course.disabled else Attempt
         return kind(self._gate, course.clock, course.sinks).begin(fallback=fallback)
 
     def tune(self, **changes: Any) -> BreakerSettings:

@@ -2,7 +2,7 @@
 
 ::
 
-    fans ──► topps ──► grouper ──► saber ──► contest-db (SQLite behind three connections)
+    fans ──► topps ──► grouper ──► saber ──► contest-db (SQLite behind two connections)
              Starlette  werkzeug    WSGI
              uvicorn    gunicorn    gunicorn
 
@@ -32,10 +32,10 @@ __all__ = [
 GROUPER_WORKERS = 2
 GROUPER_THREADS = 16
 
-SABER_THREADS = 8
-CONNECTIONS = 3
+SABER_THREADS = 5
+CONNECTIONS = 2
 ROUND_TRIP_S = 0.1
-"""Three connections, a tenth of a second for each query: about thirty requests a second is all that saber can do."""
+"""Two connections, a tenth of a second for each query: about twenty requests a second is all that saber can do."""
 
 VARIABLE = "GROUNDFAULT_DEMO_PART"
 

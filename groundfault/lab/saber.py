@@ -1,7 +1,7 @@
-"""saber: the end of the chain, and what it can do is the limit. Plain WSGI on gunicorn, one process of eight threads.
+"""saber: the end of the chain, and what it can do is the limit. Plain WSGI on gunicorn, one process of five threads.
 
-``/entrants/{n}`` runs a query on an SQLite database behind three connections. Each query waits a tenth of a second,
-as one to a database elsewhere would, so about thirty a second is all there is.
+``/entrants/{n}`` runs a query on an SQLite database behind two connections. Each query waits a tenth of a second,
+as one to a database elsewhere would, so about twenty a second is all there is.
 """
 
 import json

@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
+from groundfault import breaker
 from groundfault._clock import monotonic
 from groundfault.breaker import Registry, Resource
 from groundfault.errors import BulkheadFullError, CircuitOpenError, RejectedError
@@ -307,12 +309,15 @@ class InterruptError(BaseException):
 
 
 def test_a_signal_handler_that_raises_leaves_a_usable_command(resource, alarm):
-    """A thousand times, in the middle of whatever is being done."""
+    """A thousand times, in the middle of whatever the command is doing."""
     command = resource.command("c", max_concurrent=1000, sleep_window_s=0.001)
     interrupted = 0
+    room = str(Path(breaker.__file__).parent)
 
     def handler(signum, frame):
-        raise InterruptError
+        if frame.f_code.co_filename.startswith(room):
+            raise InterruptError
+        alarm(0.00003)  # not in the lines of the test's own tools, which promise nothing: try again in a moment
 
     def work():
         for _ in range(100_000):
