@@ -86,14 +86,12 @@ class Course:
         """Report a plain success."""
         self._say(Ending(Outcome.SUCCESS, duration_s))
 
-    def attended_call(
-        self, started: float, in_flight: list[None], fn: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
-        """Make a call whose element is in ``in_flight`` already, if the gate lets it."""
+    def attended_call(self, started: float, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Make a call if the gate lets it."""
         if self.disabled:
-            in_flight.pop()
             return fn(*args, **kwargs)
         settings = self.gate.settings
+        in_flight = self.gate.in_flight
         permit = self.gate.admit(started, in_flight)
         shadowed = None
         if isinstance(permit, Refused):
@@ -102,7 +100,7 @@ class Course:
                 if value is UNSERVED:
                     raise permit.error
                 return value
-            # The gate has taken its element out again: it occupies no place, as if it had been refused.
+            # It occupies no place, as if it had been refused.
             shadowed, permit, in_flight = permit.outcome, SHADOWED, [None]
         try:
             result = fn(*args, **kwargs)
@@ -115,14 +113,12 @@ class Course:
         in_flight.pop()
         return self.returned(permit, settings, started, self.clock(), result, args, kwargs, shadowed=shadowed)
 
-    async def attended_acall(
-        self, started: float, in_flight: list[None], fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any
-    ) -> Any:
+    async def attended_acall(self, started: float, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
         """Do as :meth:`attended_call`, awaiting."""
         if self.disabled:
-            in_flight.pop()
             return await fn(*args, **kwargs)
         settings = self.gate.settings
+        in_flight = self.gate.in_flight
         permit = self.gate.admit(started, in_flight)
         shadowed = None
         if isinstance(permit, Refused):

@@ -109,15 +109,17 @@ class Gate:
         _gates.add(self)
 
     def admit(self, now: float, in_flight: list[None]) -> Permit | Refused:
-        """Decide about a call whose element is in ``in_flight`` already; on a refusal it is taken out again."""
+        """Decide about a call. With a permit it has its element in ``in_flight``, with a refusal it has none."""
         news: list[Event] = []
         verdict: Permit | Refused = _UNGUARDED
-        inside = True
+        inside = False
         try:
             try:
                 if self._health is not None:
                     self._health.refresh(now)
                 with self._lock:
+                    in_flight.append(None)
+                    inside = True
                     verdict = self._decide(now, len(in_flight), news)
                     if isinstance(verdict, Refused):
                         # Under the lock, or the next to ask would find the place still taken.
@@ -132,6 +134,8 @@ class Gate:
             if inside:
                 in_flight.pop()
             raise
+        if not inside and verdict is _UNGUARDED:
+            in_flight.append(None)
         return verdict
 
     def settle(
@@ -171,16 +175,8 @@ class Gate:
             news: list[Event] = []
             self._watch(news)
             self._renew()
-        before, after = old.as_dict(), new.as_dict()
-        changed = [name for name in before if before[name] != after[name]]
-        if changed:
-            news.append(
-                SettingsChanged(
-                    f"{self.resource}/{self.command}",
-                    {name: before[name] for name in changed},
-                    {name: after[name] for name in changed},
-                )
-            )
+        if old != new:
+            news.append(SettingsChanged(f"{self.resource}/{self.command}", *old.differences(new)))
         for event in news:
             self._sinks.change(event)
         return new
@@ -263,7 +259,9 @@ class Gate:
         if limit is not None:
             level = self._bulkhead.entered(in_flight, limit, now)
             if level is not None:
-                news.append(self._concurrency_changed(level, limit if level == FULL else in_flight, limit))
+                news.append(
+                    ConcurrencyChanged(self.resource, self.command, level, limit if level == FULL else in_flight, limit)
+                )
             if in_flight > limit:
                 error: RejectedError = BulkheadFullError(self.resource, self.command, limit)
                 return Refused(Outcome.BULKHEAD_FULL, error, enforced)
@@ -347,7 +345,7 @@ class Gate:
         in_flight, limit = len(self.in_flight), self.settings.max_concurrent
         level = self._bulkhead.left(in_flight, limit)
         if level is not None:
-            news.append(self._concurrency_changed(level, in_flight, limit or 0))
+            news.append(ConcurrencyChanged(self.resource, self.command, level, in_flight, limit or 0))
 
     def _renew(self) -> None:
         """Replace the period if it would say something else. Not more often: calls in flight compare its identity."""
@@ -390,9 +388,6 @@ class Gate:
             sleep_window_s=change.sleep_window_s,
             traceparent=context.traceparent if context is not None else None,
         )
-
-    def _concurrency_changed(self, level: str, in_flight: int, limit: int) -> ConcurrencyChanged:
-        return ConcurrencyChanged(self.resource, self.command, level, in_flight, limit)
 
 
 _gates: WeakSet[Gate] = WeakSet()

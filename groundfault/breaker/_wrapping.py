@@ -51,10 +51,10 @@ def _wrap_function(course: Course, fn: Callable[..., Any]) -> Callable[..., Any]
         started = clock()
         in_flight.append(None)
         if len(in_flight) > period.quiet_limit or started >= period.ends_at:
-            if started < period.refuses_until and course.lockless and len(in_flight) <= period.limit:
-                in_flight.pop()
+            in_flight.pop()
+            if started < period.refuses_until and course.lockless and len(in_flight) < period.limit:
                 raise course.refusal(period, started)
-            return course.attended_call(started, in_flight, fn, args, kwargs)
+            return course.attended_call(started, fn, args, kwargs)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
@@ -95,10 +95,10 @@ def _wrap_coroutine_function(course: Course, fn: Callable[..., Any]) -> Callable
         started = clock()
         in_flight.append(None)
         if len(in_flight) > period.quiet_limit or started >= period.ends_at:
-            if started < period.refuses_until and course.lockless and len(in_flight) <= period.limit:
-                in_flight.pop()
+            in_flight.pop()
+            if started < period.refuses_until and course.lockless and len(in_flight) < period.limit:
                 raise course.refusal(period, started)
-            return await course.attended_acall(started, in_flight, fn, args, kwargs)
+            return await course.attended_acall(started, fn, args, kwargs)
         try:
             if period.timeout_s is None and serving.get() is None:
                 result = await fn(*args, **kwargs)

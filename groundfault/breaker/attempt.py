@@ -74,6 +74,7 @@ class Attempt:
         self._started = started = self._clock()
         in_flight.append(None)
         if len(in_flight) > period.quiet_limit or started >= period.ends_at:
+            in_flight.pop()
             verdict = gate.admit(started, in_flight)
             if not isinstance(verdict, Refused):
                 self._permit = verdict

@@ -90,10 +90,10 @@ class Command:
         started = clock()
         in_flight.append(None)
         if len(in_flight) > period.quiet_limit or started >= period.ends_at:
-            if started < period.refuses_until and course.lockless and len(in_flight) <= period.limit:
-                in_flight.pop()
+            in_flight.pop()
+            if started < period.refuses_until and course.lockless and len(in_flight) < period.limit:
                 raise course.refusal(period, started)
-            return course.attended_call(started, in_flight, fn, args, kwargs)
+            return course.attended_call(started, fn, args, kwargs)
         result: Any
         try:
             # Forwarding an empty dictionary costs more than asking whether it is one.
@@ -138,10 +138,10 @@ class Command:
         started = clock()
         in_flight.append(None)
         if len(in_flight) > period.quiet_limit or started >= period.ends_at:
-            if started < period.refuses_until and course.lockless and len(in_flight) <= period.limit:
-                in_flight.pop()
+            in_flight.pop()
+            if started < period.refuses_until and course.lockless and len(in_flight) < period.limit:
                 raise course.refusal(period, started)
-            return await course.attended_acall(started, in_flight, fn, args, kwargs)
+            return await course.attended_acall(started, fn, args, kwargs)
         try:
             if period.timeout_s is None and serving.get() is None:
                 result = await fn(*args, **kwargs)

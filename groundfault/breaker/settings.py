@@ -107,6 +107,12 @@ class BreakerSettings:
         """Return all settings by name."""
         return {name: getattr(self, name) for name in _NAMES}
 
+    def differences(self, other: Self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what differs between the two, first as it is here, then as it is there."""
+        here, there = self.as_dict(), other.as_dict()
+        names = [name for name in _NAMES if here[name] != there[name]]
+        return {name: here[name] for name in names}, {name: there[name] for name in names}
+
     @property
     def minimum_volume(self) -> int:
         """Calls that a span of windows must hold to be judged, at least 1."""

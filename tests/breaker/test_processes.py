@@ -15,7 +15,8 @@ from groundfault import breaker
 from groundfault._clock import monotonic
 from groundfault.breaker import Registry, Resource
 from groundfault.errors import BulkheadFullError, CircuitOpenError, RejectedError
-from groundfault.vocabulary import Outcome, State
+from groundfault.vocabulary import Outcome, Reason, State
+from groundfault.wire import Refusal
 
 BOUND_S = 20.0
 
@@ -308,9 +309,13 @@ class InterruptError(BaseException):
     """What the handler raises, anywhere."""
 
 
-def test_a_signal_handler_that_raises_leaves_a_usable_command(resource, alarm):
+@pytest.mark.parametrize("attended", [False, True])
+def test_a_signal_handler_that_raises_leaves_a_usable_command(resource, alarm, attended):
     """A thousand times, in the middle of whatever the command is doing."""
     command = resource.command("c", max_concurrent=1000, sleep_window_s=0.001)
+    if attended:
+        command.tune(mode="force_closed")
+        command.begin().settle(Outcome.SHED, refusal=Refusal(Reason.QUEUE_WAIT))  # until the next success
     interrupted = 0
     room = str(Path(breaker.__file__).parent)
 
@@ -322,7 +327,7 @@ def test_a_signal_handler_that_raises_leaves_a_usable_command(resource, alarm):
     def work():
         for _ in range(100_000):
             with contextlib.suppress(ConnectionError, RejectedError):
-                command.call(int)
+                command.call(fail if attended else int)
                 command.call(fail)
 
     for n in range(1000):
@@ -334,8 +339,9 @@ def test_a_signal_handler_that_raises_leaves_a_usable_command(resource, alarm):
         finally:
             alarm(0)
     assert interrupted > 900
-    # An interrupt between two instructions can cost a place; that must stay rarer than one in a hundred of them.
-    assert command.snapshot().in_flight <= interrupted / 100
+    # Between two instructions of the interpreter's nothing is lost; between two lines, where a tracer looks, it may be.
+    assert command.snapshot().in_flight <= (interrupted / 100 if sys.gettrace() is None else interrupted / 3)
+    command.tune(mode="enforce")
     ends_at = monotonic() + BOUND_S
     while command.snapshot().state is not State.CLOSED and monotonic() < ends_at:
         with contextlib.suppress(RejectedError):
