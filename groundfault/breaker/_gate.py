@@ -127,8 +127,7 @@ class Gate:
                         in_flight.pop()
             except Exception as error:  # noqa: BLE001  fail open: an error of ours must not become the caller's
                 note_internal_error("breaker admission", error)
-            for event in news:
-                self._sinks.change(event)
+            self._tell(news)
         except BaseException:
             # A signal handler raised, and the call will not be made. A probe's slot comes back with its lease.
             if inside:
@@ -151,6 +150,9 @@ class Gate:
                 self._renew()
         except Exception as error:  # noqa: BLE001  fail open, as above
             note_internal_error("breaker settlement", error)
+        self._tell(news)
+
+    def _tell(self, news: list[Event]) -> None:
         for event in news:
             self._sinks.change(event)
 
@@ -177,8 +179,7 @@ class Gate:
             self._renew()
         if old != new:
             news.append(SettingsChanged(f"{self.resource}/{self.command}", *old.differences(new)))
-        for event in news:
-            self._sinks.change(event)
+        self._tell(news)
         return new
 
     def snapshot(self) -> CommandSnapshot:
@@ -211,8 +212,7 @@ class Gate:
                 trips=circuit.trips,
                 settings=settings,
             )
-        for event in news:
-            self._sinks.change(event)
+        self._tell(news)
         return result
 
     def after_fork(self) -> None:
