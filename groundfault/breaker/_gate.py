@@ -255,8 +255,7 @@ class Gate:
         """Ask in the order of a call: concurrency, circuit, throttle, health. The probe's lease is taken after all."""
         settings = self.settings
         enforced = settings.mode is not Mode.SHADOW
-        limit = settings.max_concurrent
-        if limit is not None:
+        if (limit := settings.max_concurrent) is not None:
             level = self._bulkhead.entered(in_flight, limit, now)
             if level is not None:
                 news.append(
@@ -343,8 +342,7 @@ class Gate:
         if self._bulkhead.level == NORMAL:
             return
         in_flight, limit = len(self.in_flight), self.settings.max_concurrent
-        level = self._bulkhead.left(in_flight, limit)
-        if level is not None:
+        if (level := self._bulkhead.left(in_flight, limit)) is not None:
             news.append(ConcurrencyChanged(self.resource, self.command, level, in_flight, limit or 0))
 
     def _renew(self) -> None:
