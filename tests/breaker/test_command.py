@@ -209,6 +209,30 @@ def test_an_outage_trips_and_a_probe_closes(way, command, sink, clock, trip):
     assert (tripped.failures, tripped.volume, tripped.sleep_window_s) == (20, 21, 3.75)
 
 
+@pytest.mark.parametrize("decorated", [False, True])
+def test_a_success_that_began_before_the_trip_counts_in_no_window(way, command, trip, decorated):
+    def fn():
+        trip(command)
+        return "late"
+
+    assert (way.decorated(command, fn)() if decorated else way(command, fn)) == "late"
+    snapshot = command.snapshot()
+    assert snapshot.state is State.OPEN
+    assert (snapshot.counts[Outcome.SUCCESS], snapshot.totals[Outcome.SUCCESS]) == (0, 1)
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+def test_a_success_counts_in_the_window_in_which_it_ends(way, command, clock, decorated):
+    def fn():
+        clock.advance(10.5)
+
+    way.decorated(command, fn)() if decorated else way(command, fn)
+    clock.advance(20.0)  # three windows after it began, two after it ended
+    assert command.snapshot().counts[Outcome.SUCCESS] == 1
+    clock.advance(10.0)
+    assert command.snapshot().counts[Outcome.SUCCESS] == 0
+
+
 def test_calls_during_a_probe_are_refused(way, command, clock, trip):
     trip(command)
     clock.advance(4.0)
