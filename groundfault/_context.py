@@ -53,11 +53,34 @@ class RequestContext:
         del self.faults[:-LEDGER_LIMIT]
 
     def recover(self, carrier: object) -> None:
-        """Strike out the faults that ``carrier`` stands for: a fallback further out has made them good."""
+        """Strike out the faults that ``carrier`` stands for: a fallback further out has made them good.
+
+        An error stands for those behind it too: ``raise_for_status()`` puts another one around the response.
+        """
+        self._strike_out(carrier)
+        if isinstance(carrier, BaseException):
+            for _ in range(LEDGER_LIMIT):
+                fault = self.fault_behind(carrier)
+                if fault is None:
+                    break
+                self._strike_out(fault.carrier)
+
+    def _strike_out(self, carrier: object) -> None:
+        if carrier is None:  # says nothing about which fault is meant
+            return
         for place in range(len(self.faults) - 1, -1, -1):  # backwards: what is struck out moves nothing still to come
             with suppress(IndexError):  # another thread has just struck one out, or the ledger was full
                 if self.faults[place].carrier is carrier:
                     del self.faults[place]
+
+    def end(self) -> None:
+        """Forget everything: tasks and threads that the request has started may live on for as long as the process.
+
+        The budget was its caller's, who has the answer; the key was its user's;
+        and carriers are exceptions, whose tracebacks lead back to the request.
+        """
+        self.deadline = self.criticality = self.key = self.caller = self.traceparent = None
+        self.faults.clear()
 
     def fault_behind(self, error: BaseException) -> Fault | None:
         """Return the fault that ``error`` is, explicitly comes from, wraps, or carries the response of; else None.

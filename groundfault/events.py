@@ -69,7 +69,8 @@ class RequestSeen:
     """The server half has decided about one request.
 
     ``reason`` is None for an admitted request. ``queue_wait_s`` is None where no signal could measure it;
-    ``signal`` names the one that did. ``enforced`` is false in shadow mode.
+    ``signal`` names the one that did. ``predicted_wait_s`` is how long a request that a forecast refused would have
+    waited inside the process, None for all others. ``enforced`` is false in shadow mode.
     """
 
     service: str
@@ -80,6 +81,7 @@ class RequestSeen:
     signal: str
     caller: str | None = None
     enforced: bool = True
+    predicted_wait_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -131,7 +133,11 @@ class SaturationChanged:
 
 @dataclass(slots=True)
 class SheddingChanged:
-    """A server has begun or ended shedding. ``shed`` counts this episode's refusals so far."""
+    """A server has begun or ended shedding. ``shed`` counts this episode's refusals so far.
+
+    ``queue_wait_s`` was measured. ``predicted_wait_s`` is given where a forecast decided: how long the request would
+    have waited inside the process, for a thread or for its answer.
+    """
 
     service: str
     shedding: bool
@@ -139,6 +145,7 @@ class SheddingChanged:
     shed: int
     reason: Reason | None = None
     traceparent: str | None = None
+    predicted_wait_s: float | None = None
 
 
 @dataclass(slots=True)

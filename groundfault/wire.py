@@ -45,6 +45,7 @@ __all__ = [
     "answer",
     "hop_headers",
     "is_ours",
+    "is_superseded",
     "key_fraction",
     "parse_budget",
     "parse_caller",
@@ -172,6 +173,17 @@ def refusal_in(error: BaseException) -> Refusal | None:
 def is_ours(name: str) -> bool:
     """Return whether ``name`` belongs to this protocol, so that an application may neither set nor copy it."""
     return name[: len(_OUR_PREFIX)].lower() == _OUR_PREFIX
+
+
+_SUPERSEDED: Final = frozenset({"cache-control", "expires", "etag", "last-modified", "retry-after"})
+
+
+def is_superseded(name: str) -> bool:
+    """Return whether an application's header must not stay on its answer when that becomes an annotated 503.
+
+    Such an answer is not to be cached, and not to be tried again.
+    """
+    return name.lower() in _SUPERSEDED
 
 
 class Answer(NamedTuple):

@@ -23,7 +23,18 @@ from typing import Final, NamedTuple
 from groundfault.shedding._routes import Route
 from groundfault.vocabulary import Criticality
 
-__all__ = ["Bounds", "Ladder", "TokenBucket", "bounds", "crowded", "loop_bounds", "observe", "passes", "threshold"]
+__all__ = [
+    "Bounds",
+    "Ladder",
+    "TokenBucket",
+    "bounds",
+    "crowded",
+    "forecast",
+    "loop_bounds",
+    "observe",
+    "passes",
+    "threshold",
+]
 
 BURST_SHARE: Final = 1 / 4
 """N as a share of the deadline: what a burst may wait. Half of it refuses more of what a pause piled up."""
@@ -182,6 +193,16 @@ def crowded(
     crowd = route if itself else whole
     rate = crowd.rate.per_s(now)
     return rate > 0 and wait_s + (crowd.open + 1) / rate > allowed
+
+
+def forecast(now: float, route: Route, whole: Route) -> float:
+    """Return how long a request that is :func:`crowded` out would have taken, in seconds.
+
+    Where nothing finishes that is at least as long as nothing has.
+    """
+    crowd = route if route.open > CROWD else whole
+    rate = crowd.rate.per_s(now)
+    return (crowd.open + 1) / rate if rate else now - crowd.done_at
 
 
 class TokenBucket:

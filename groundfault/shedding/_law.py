@@ -6,7 +6,17 @@ and the one inside it before worker threads. The caller brings the time, guards 
 
 from typing import Final
 
-from groundfault.shedding._admission import Bounds, Ladder, bounds, crowded, loop_bounds, observe, passes, threshold
+from groundfault.shedding._admission import (
+    Bounds,
+    Ladder,
+    bounds,
+    crowded,
+    forecast,
+    loop_bounds,
+    observe,
+    passes,
+    threshold,
+)
 from groundfault.shedding._routes import Baseline, Rate, Route, Routes
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.vocabulary import Criticality, Reason
@@ -19,9 +29,12 @@ _EWMA: Final = 1 / 8
 
 
 class Entry:
-    """One request as the law sees it. ``queued_s`` is its predicted wait for a worker thread."""
+    """One request as the law sees it. ``queued_s`` is its predicted wait for a worker thread.
 
-    __slots__ = ("began", "name", "on_loop", "open", "queued_s", "route")
+    ``predicted_s`` is the prediction that it was refused for, None if it was not.
+    """
+
+    __slots__ = ("began", "name", "on_loop", "open", "predicted_s", "queued_s", "route")
 
     def __init__(self, name: str, route: Route, began: float, on_loop: bool) -> None:  # noqa: FBT001  one call per request
         self.name = name
@@ -29,6 +42,7 @@ class Entry:
         self.began = began
         self.on_loop = on_loop
         self.queued_s = 0.0
+        self.predicted_s: float | None = None
         self.open = False  # while it counts as open on its route
 
 
@@ -141,6 +155,7 @@ class Law:
             if queued_s > 0 and not passes(
                 self.threads, now, queued_s, self.thread_bounds, criticality=criticality, u=u
             ):
+                entry.predicted_s = queued_s
                 return Reason.QUEUE_WAIT
         if not entry.on_loop or not crowded(
             now,
@@ -154,6 +169,7 @@ class Law:
         ):
             return None
         route.note_refusal()
+        entry.predicted_s = forecast(now, route, self.whole)
         return Reason.QUEUE_WAIT
 
     def enter(self, now: float, entry: Entry) -> None:

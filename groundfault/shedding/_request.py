@@ -73,6 +73,7 @@ class Visit:
 
     def release(self) -> None:
         """Give the request's place back. Never raises; a second call changes nothing."""
+        self.context.deadline = None  # its caller has the answer: what runs on in the background may take its time
         try:
             self.shedder.release(self.admission)
         except Exception as error:  # noqa: BLE001  as above
@@ -86,7 +87,7 @@ class Visit:
                 serving.reset(token)
             except ValueError:  # closed in another context than it was opened in: there is nothing to reset
                 pass
-        self.context.faults.clear()  # carriers are exceptions, whose tracebacks lead back here
+        self.context.end()
         self.release()
 
     def abandon(self) -> None:
@@ -131,17 +132,20 @@ def arrive(
     headers: wire.HeaderLookup,
     hinted: bool,
     peer: str | None,
+    via: str | None,
     reading: Bracket | str,
     on_loop: bool,
     threads: ThreadQueue | None = None,
 ) -> Visit:
     """Read the request's headers and decide about it.
 
-    ``hinted``: whether it carries any of :data:`HINTS`. ``reading``: what the kernel says about its wait.
+    ``hinted``: whether it carries any of :data:`HINTS`. ``peer``: who the server says has sent it.
+    ``via``: who is at the other end of the socket, whose headers are believed or not; None for a unix socket.
+    ``reading``: what the kernel says about its wait.
     """
     rules = shedder.rules
     settings = rules.settings
-    said = _said(shedder, rules, headers, peer) if hinted else _NOTHING
+    said = _said(shedder, rules, headers, via) if hinted else _NOTHING
     criticality, key = said.criticality, said.key
     if settings.criticality is not None or (settings.identity is not None and key is None):
         info = RequestInfo(method, path, headers, peer)
@@ -179,8 +183,8 @@ def arrive(
 _NOTHING: Final = _Said()
 
 
-def _said(shedder: Shedder, rules: Rules, headers: wire.HeaderLookup, peer: str | None) -> _Said:
-    trusted = rules.trust.believes(peer)
+def _said(shedder: Shedder, rules: Rules, headers: wire.HeaderLookup, via: str | None) -> _Said:
+    trusted = rules.trust.believes(via)
     longest_s = rules.settings.deadline_s
     if trusted:
         longest_s = max(longest_s, rules.settings.max_deadline_s)

@@ -18,12 +18,13 @@ from typing import Any, Final
 
 from groundfault.shedding._wait import Bracket, bracket
 
-__all__ = ["SelfTest", "read", "self_test", "socket_of_asgi", "socket_of_wsgi"]
+__all__ = ["SelfTest", "peer_of_asgi", "read", "self_test", "socket_of_asgi", "socket_of_wsgi"]
 
 # struct tcp_info, append-only since Linux 2.6: state u8 at 0, last_data_sent u32 at 44, last_data_recv u32 at 52, in ms
 _FIELDS: Final = Struct("=B43xI4xI")
 _LENGTH: Final = 56
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
+_AF_UNIX: Final = getattr(socket, "AF_UNIX", None)
 _LINUX: Final = sys.platform == "linux" and _TCP_INFO is not None  # FreeBSD has the layout, in microseconds
 
 
@@ -41,17 +42,37 @@ def socket_of_asgi(receive: object) -> Any:
     return None if transport is None else transport.get_extra_info("socket")
 
 
-def read(sock: Any) -> Bracket | str:
-    """Return between what the wait lies, or why the kernel cannot tell."""
+def peer_of_asgi(receive: object, named: str | None) -> str | None:
+    """Return the address at the other end of the request's socket, None if that is a unix socket, "" if not known.
+
+    ``named`` is what the server says, believed only where there is no way to the socket:
+    behind uvicorn's ``--forwarded-allow-ips`` it is taken from ``X-Forwarded-For``, and it is None as well for
+    a TCP peer that has reset its connection already.
+    """
+    sock = socket_of_asgi(receive)
+    if sock is None:
+        return named
+    if _AF_UNIX is not None and getattr(sock, "family", None) == _AF_UNIX:
+        return None
+    address = receive.__self__.transport.get_extra_info("peername")  # type: ignore[attr-defined]  # as just above
+    return str(address[0]) if isinstance(address, tuple) else ""
+
+
+def read(sock: Any, *, continued: bool = False) -> Bracket | str:
+    """Return between what the wait lies, or why the kernel cannot tell.
+
+    ``continued``: the server has sent ``100 Continue`` for this request, which is not the end of one in front of it.
+    """
     if not _LINUX:
         return f"no usable TCP_INFO on {sys.platform}"
     if sock is None:
         return "no way to the request's socket: unknown server, or a middleware in front that replaces receive()"
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LENGTH)
-        limits = bracket(*_FIELDS.unpack(info))
+        state, sent_ms, recv_ms = _FIELDS.unpack(info)
+        limits = bracket(state, recv_ms if continued else sent_ms, recv_ms)
     except OSError as error:
-        if getattr(sock, "family", None) == getattr(socket, "AF_UNIX", -1):
+        if _AF_UNIX is not None and getattr(sock, "family", None) == _AF_UNIX:
             return "a unix socket, which has no TCP_INFO"
         return f"TCP_INFO: {os.strerror(error.errno) if error.errno else 'refused'}"
     except Exception as error:  # noqa: BLE001  a stranger's object in the place of a socket

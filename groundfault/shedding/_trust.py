@@ -22,7 +22,7 @@ class Trust:
 
     def believes(self, peer: str | None) -> bool:
         """Return whether the peer is trusted. One without an address, as on a unix socket, is."""
-        if not peer:
+        if peer is None:
             return True
         if self._callers is not None:
             try:

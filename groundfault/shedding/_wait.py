@@ -27,11 +27,12 @@ class Bracket(NamedTuple):
 def bracket(state: int, last_data_sent_ms: int, last_data_recv_ms: int) -> Bracket | None:
     """Return between what the wait lies, or None if the readings say nothing.
 
-    Pipelined requests are read before the answer to the one in front is sent; then both bounds are the lower one.
+    Who was answered while the request lay there has pipelined it. Until then it waited for its own connection,
+    which is no queue of this server's, or any client could make one appear; so its wait is counted from that answer.
     """
     if state not in (_ESTABLISHED, _HALF_CLOSED) or last_data_recv_ms > _MAX_READING_MS:
         return None
-    return Bracket(last_data_recv_ms / 1e3, max(last_data_sent_ms, last_data_recv_ms) / 1e3)
+    return Bracket(min(last_data_sent_ms, last_data_recv_ms) / 1e3, max(last_data_sent_ms, last_data_recv_ms) / 1e3)
 
 
 def header_age(started: float | None, wall_now: float) -> float | None:

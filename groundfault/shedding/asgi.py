@@ -12,7 +12,7 @@ from groundfault.events import Sink, Sinks
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, retry_after
 from groundfault.shedding._routes import route_of
-from groundfault.shedding._socket import read, self_test, socket_of_asgi
+from groundfault.shedding._socket import peer_of_asgi, read, self_test, socket_of_asgi
 from groundfault.shedding._threads import ThreadQueue, runs_in_thread, thread_queue
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
@@ -91,13 +91,15 @@ def _arrive(shedder: Shedder, scope: Scope, receive: Receive) -> Visit:
     method, path = scope["method"], scope["path"]
     headers = _Headers(scope["headers"])
     client = scope.get("client")
+    peer = client[0] if client else None
     return arrive(
         shedder,
         method=method,
         path=path,
         headers=headers,
         hinted=headers.hinted,
-        peer=client[0] if client else None,
+        peer=peer,
+        via=peer_of_asgi(receive, peer) if headers.hinted else peer,
         reading=read(socket_of_asgi(receive)),
         on_loop=True,
         threads=_threads(shedder, route_of(method, path)),
@@ -182,11 +184,13 @@ class _Answer:
                 return message
             verdict = visit.verdict_on_status(status)
             headers = message.get("headers", ())
+            if not isinstance(headers, list | tuple):  # any iterable may be sent, and some can be read only once
+                message = {**message, "headers": (headers := list(headers))}
             if verdict is None and not any(map(_is_ours, headers)):
                 return message
             kept = [each for each in headers if not _is_ours(each)]
             if verdict is not None:
-                kept = [each for each in kept if each[0].lower() != b"cache-control"]
+                kept = [each for each in kept if not wire.is_superseded(each[0].decode("latin-1"))]
                 kept += _lower(wire.annotations(*verdict))
                 status = wire.SHED_STATUS
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer

@@ -63,6 +63,7 @@ class Admission(Entry):
         self.began = began
         self.on_loop = on_loop
         self.queued_s = 0.0
+        self.predicted_s: float | None = None
         self.open = False
         self.generation = generation
         self.reason: Reason | None = None
@@ -218,6 +219,7 @@ class Shedder:
                     signal=signal,
                     caller=caller,
                     enforced=rules.mode is Mode.ENFORCE,
+                    predicted_wait_s=admission.predicted_s,
                 )
             )
         return admission
@@ -258,6 +260,7 @@ class Shedder:
             shed=1,
             reason=reason,
             traceparent=traceparent,
+            predicted_wait_s=admission.predicted_s,
         )
 
     def _end_of_episode(self, now: float, wait_s: float) -> SheddingChanged | None:
@@ -337,15 +340,11 @@ class Shedder:
             new = old.changed(changes)
             self._rules = Rules(new, killed=self._killed)
             self._law.set_deadline(new.deadline_s)
-        moved = [each.name for each in fields(new) if each.name != "key_salt" and _differ(old, new, each.name)]
-        if moved:
-            self.sinks.change(
-                SettingsChanged(
-                    component=new.service,
-                    old={name: getattr(old, name) for name in moved},
-                    new={name: getattr(new, name) for name in moved},
-                )
-            )
+        names = [each.name for each in fields(new) if each.name != "key_salt"]
+        was = {name: getattr(old, name) for name in names if getattr(old, name) != getattr(new, name)}
+        if was:
+            now = {name: getattr(new, name) for name in was}
+            self.sinks.change(SettingsChanged(component=new.service, old=was, new=now))
         return new
 
     def drain(self) -> None:
@@ -385,10 +384,6 @@ class Shedder:
         if self._signal == TCP_INFO:
             refused.pop(TCP_INFO, None)
         return refused
-
-
-def _differ(old: ShedderSettings, new: ShedderSettings, name: str) -> bool:
-    return bool(getattr(old, name) != getattr(new, name))
 
 
 def _renew_all() -> None:

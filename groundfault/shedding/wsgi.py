@@ -87,14 +87,16 @@ def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:
         if name in environ:
             hinted = True
             break
+    peer = environ.get("REMOTE_ADDR") or None
     return arrive(
         shedder,
         method=environ["REQUEST_METHOD"],
         path=environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
         headers=_EnvironHeaders(environ),
         hinted=hinted,
-        peer=environ.get("REMOTE_ADDR"),
-        reading=read(socket_of_wsgi(environ)),
+        peer=peer,
+        via=peer,
+        reading=read(socket_of_wsgi(environ), continued="HTTP_EXPECT" in environ),
         on_loop=False,
     )
 
@@ -156,7 +158,7 @@ class _Answer:
             kept = [each for each in headers if each[0][:1] not in "xX" or not wire.is_ours(each[0])]
             if verdict is None:
                 return status, kept
-            kept = [each for each in kept if each[0].lower() != "cache-control"]
+            kept = [each for each in kept if not wire.is_superseded(each[0])]
             self._status = wire.SHED_STATUS
             return _STATUS_LINE, [*kept, *wire.annotations(*verdict)]
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer

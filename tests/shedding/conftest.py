@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from groundfault.shedding.wsgi import WSGILoadShedder
 class KernelSocket:
     """Answers getsockopt(TCP_INFO) with a wait of its own choice."""
 
-    def __init__(self, wait_s: float) -> None:
+    def __init__(self, wait_s: float, family: int = socket.AF_INET) -> None:
+        self.family = family
         self.wait_ms = round(wait_s * 1000)
 
     def getsockopt(self, level: int, option: int, length: int) -> bytes:
@@ -104,7 +106,7 @@ class ASGIDriver(Driver):
             "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers or []],
             "client": None if peer is None else (peer, 1234),
         }
-        asyncio.run(LoadShedder(app, shedder=self.shedder)(scope, _receive_of(wait_s), send))
+        asyncio.run(LoadShedder(app, shedder=self.shedder)(scope, _receive_of(wait_s, peer), send))
         start, *bodies = sent
         assert start["type"] == "http.response.start"
         return Result(
@@ -170,8 +172,12 @@ class WSGIDriver(Driver):
             raise script.raises
 
 
-def _receive_of(wait_s: float | None) -> Callable[..., Any]:
-    transport = SimpleNamespace(get_extra_info=lambda _: None if wait_s is None else KernelSocket(wait_s))
+def _receive_of(wait_s: float | None, peer: str | None) -> Callable[..., Any]:
+    known: dict[str, Any] = {}
+    if wait_s is not None:
+        family = socket.AF_UNIX if peer is None else socket.AF_INET
+        known = {"socket": KernelSocket(wait_s, family), "peername": peer and (peer, 1234)}
+    transport = SimpleNamespace(get_extra_info=known.get)
 
     class Cycle:
         def __init__(self) -> None:

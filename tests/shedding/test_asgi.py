@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -11,12 +12,13 @@ import anyio.to_thread
 import httpx2
 import pytest
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.endpoints import HTTPEndpoint
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from groundfault import _context
-from groundfault.events import Sinks, internal_errors
+from groundfault.events import RequestSeen, SheddingChanged, Sinks, internal_errors
 from groundfault.shedding._threads import ThreadQueue, runs_in_thread, thread_queue
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.shedder import Shedder
@@ -319,7 +321,7 @@ def test_a_thread_limiter_that_fails_costs_only_the_prediction(shedder, monkeypa
     assert internal_errors() == {"anyio's thread limiter": 1}
 
 
-def test_a_thread_queue_that_stands_refuses_by_its_own_ladder(shedder, clock):
+def test_a_thread_queue_that_stands_refuses_by_its_own_ladder(shedder, clock, sink):
     """The event loop is idle, so its ladder is at rest; endpoints that need no thread are not touched."""
     for name, sync in (("sync", True), ("async", False)):
         shedder._law.routes.learn(name, 0.0)
@@ -340,6 +342,9 @@ def test_a_thread_queue_that_stands_refuses_by_its_own_ladder(shedder, clock):
     assert reason("sync", 0) is None
     assert reason("sync", 40) is None  # 41 calls at 200 a second: 205 ms, less than three service times
     assert reason("sync", 200) is Reason.QUEUE_WAIT  # a second
+    (begun,) = sink.of(SheddingChanged)
+    assert begun.queue_wait_s == 0.0
+    assert begun.predicted_wait_s == sink.of(RequestSeen)[-1].predicted_wait_s == pytest.approx(1.0, rel=0.01)
     assert reason("async", 200) is None
     assert shedder.snapshot().thresholds["threads"] < 0.7
     assert shedder.snapshot().thresholds["loop"] == 0.25
@@ -375,3 +380,110 @@ def test_the_shell_imports_neither_anyio_nor_starlette():
     code = "import sys, groundfault.shedding.asgi; print({'anyio', 'starlette'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def _on_a_socket(family, peername):
+    transport = SimpleNamespace(get_extra_info={"socket": SimpleNamespace(family=family), "peername": peername}.get)
+
+    class Cycle:
+        def __init__(self):
+            self.transport = transport
+
+        async def receive(self):
+            return {"type": "http.request", "body": b""}
+
+    return Cycle().receive
+
+
+@pytest.mark.parametrize(
+    ("family", "peername", "named", "believed"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 1), "203.0.113.9", True),  # a proxy on this host names whom it speaks for
+        (socket.AF_INET, ("203.0.113.9", 1), "127.0.0.1", False),  # X-Forwarded-For: 127.0.0.1
+        (socket.AF_INET6, ("::ffff:127.0.0.1", 1, 0, 0), None, True),
+        (socket.AF_INET, ("203.0.113.9", 1), None, False),  # it has reset its connection: the server knows no peer
+        (socket.AF_INET, None, None, False),
+        (socket.AF_UNIX, "", None, True),
+        (socket.AF_UNIX, "", "203.0.113.9", True),
+    ],
+)
+def test_trust_follows_from_the_socket_and_never_from_a_header(shedder, family, peername, named, believed):
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(_context.current().key)
+
+    scope = _scope(headers=[(b"x-groundfault-key", b"ab")], client=named and (named, 0))
+    asyncio.run(LoadShedder(app, shedder=shedder)(scope, _on_a_socket(family, peername), _nowhere))
+    assert seen == ["ab" if believed else None]
+
+
+def test_headers_that_can_be_read_only_once_arrive(shedder):
+    sent = []
+
+    async def app(scope, receive, send):
+        headers = iter([(b"content-type", b"text/plain"), (b"X-GroundFault", b"handled")])
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(LoadShedder(app, shedder=shedder)(_scope(), _never, send))
+    assert sent[0]["headers"] == [(b"content-type", b"text/plain")]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_iterator_of_headers_is_not_used_up_by_looking(shedder, ours):
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": iter([(b"a", b"b")])})
+
+    async def send(message):
+        sent.append(list(message["headers"]))
+
+    shedder.tune(mode="enforce" if ours else "shadow")
+    asyncio.run(LoadShedder(app, shedder=shedder)(_scope(), _never, send))
+    assert sent == [[(b"a", b"b")]]
+
+
+def test_what_runs_on_after_the_answer_has_no_deadline_and_no_user(shedder):
+    seen = []
+
+    async def background():
+        await asyncio.sleep(0)
+        seen.append(_context.current().deadline)
+
+    async def forever(ended):
+        await ended.wait()
+        context = _context.current()
+        seen.append((context.deadline, context.criticality, context.key, context.caller, context.traceparent))
+
+    async def main():
+        ended = asyncio.Event()
+        tasks = []
+
+        async def endpoint(request):
+            assert _context.current().deadline is not None
+            tasks.append(asyncio.create_task(forever(ended)))
+            return PlainTextResponse("fine", background=BackgroundTask(background))
+
+        app = LoadShedder(Starlette(routes=[Route("/", endpoint)]), shedder=shedder)
+        scope = _scope(
+            query_string=b"",
+            client=("127.0.0.1", 1),
+            headers=[
+                (b"x-groundfault-timeout-ms", b"500"),
+                (b"x-groundfault-criticality", b"sheddable"),
+                (b"x-groundfault-key", b"ab"),
+                (b"x-groundfault-caller", b"topps"),
+                (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ],
+        )
+        await app(scope, _never, _nowhere)
+        ended.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert seen == [None, (None,) * 5]

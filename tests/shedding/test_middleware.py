@@ -3,6 +3,7 @@
 import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import pytest
 
@@ -222,6 +223,13 @@ def test_the_application_s_own_answer_is_annotated_when_a_call_failed(driver, st
     assert answer.header("x-groundfault-origin") == named
 
 
+@pytest.mark.parametrize("name", ["Expires", "ETag", "Last-Modified", "Retry-After"])
+def test_an_annotated_answer_is_neither_kept_nor_tried_again(driver, name):
+    script = driver.script(status=503, headers=[(name, "10")], during=_noting(_TIMED_OUT))
+    assert driver.send(script).header(name) is None
+    assert driver.send(driver.script(status=503, headers=[(name, "10")])).header(name) == "10"  # nothing behind it
+
+
 def test_the_newest_fault_speaks(driver):
     def two_faults():
         _context.current().note(_TIMED_OUT)
@@ -257,7 +265,7 @@ def test_the_context_says_what_is_known_and_ends_with_the_request(driver, clock)
     clock.now = 5000.0
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     driver.send(
-        driver.script(during=lambda: seen.append(_context.current())),
+        driver.script(during=lambda: seen.append(copy(_context.current()))),
         wait_s=0.1,
         headers=[
             ("X-GroundFault-Timeout-Ms", "800"),
@@ -292,9 +300,10 @@ def test_a_stranger_can_only_hurt_itself(driver, clock):
         ("X-GroundFault-Caller", "topps"),
         ("X-Request-Start", "t=1599999999.5"),
     ]
-    driver.send(driver.script(during=lambda: seen.append(_context.current())), headers=headers, peer="203.0.113.9")
+    script = driver.script(during=lambda: seen.append(copy(_context.current())))
+    driver.send(script, headers=headers, peer="203.0.113.9")
     driver.send(
-        driver.script(during=lambda: seen.append(_context.current())),
+        driver.script(during=lambda: seen.append(copy(_context.current()))),
         headers=[("X-GroundFault-Criticality", "sheddable")],
         peer="203.0.113.9",
     )

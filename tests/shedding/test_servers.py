@@ -224,6 +224,32 @@ def test_hostile_headers_are_never_an_error_of_the_server(server):
     assert statuses[200] >= len(_HOSTILE) / 2
 
 
+def test_a_pipelined_request_is_not_refused_for_the_one_in_front(server):
+    """It waits for its own connection, which is no queue of this server's."""
+    name, port = server
+    if name == "gunicorn-sync":  # closes after each answer
+        return
+    with _Connection(port) as connection:
+        connection.send("GET", "/block")
+        connection.send("GET", "/block")
+        connection.send("GET", "/")
+        assert [connection.receive().status for _ in range(3)] == [200, 200, 200]
+
+
+def test_expecting_to_continue_hides_no_wait(server):
+    """Gunicorn says 100 before the application runs, which must not look like the answer to a request in front."""
+    _, port = server
+    with _Connection(port) as first, _Connection(port) as second:
+        first.send("GET", "/block")
+        time.sleep(0.03)
+        second.send("POST", "/", b"Content-Length: 2", b"Expect: 100-continue", body=b"{}")
+        assert first.receive().status == 200
+        answer = second.receive()
+        if answer.status == 100:
+            answer = second.receive()
+        assert answer.status == 503
+
+
 def test_an_overload_keeps_good_answers_flowing(server):
     """Three times what the worker can do, arriving whether or not it keeps up, for two seconds."""
     _, port = server

@@ -352,6 +352,7 @@ def _arrive(shedder, headers, wait_s, *, on_loop, peer="203.0.113.9", path="/"):
         headers=_Headers(headers),
         hinted=True,
         peer=peer,
+        via=peer,
         reading=Bracket(wait_s, wait_s),
         on_loop=on_loop,
     )

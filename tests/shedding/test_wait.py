@@ -15,7 +15,7 @@ _NOW = 1_600_000_000.0
         (1, 0, 0, Bracket(0.0, 0.0)),
         (1, 300, 300, Bracket(0.3, 0.3)),
         (1, 5000, 120, Bracket(0.12, 5.0)),  # kept alive: the previous answer was long ago
-        (1, 40, 120, Bracket(0.12, 0.12)),  # pipelined: the answer in front was sent while this one waited
+        (1, 40, 120, Bracket(0.04, 0.12)),  # pipelined: until the answer in front was sent it waited for its own
         (8, 120, 120, Bracket(0.12, 0.12)),  # the peer has closed its half, and may still read
         (7, 120, 120, None),  # reset
         (10, 0, 0, None),  # a listener
