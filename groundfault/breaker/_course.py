@@ -271,7 +271,7 @@ class Course:
     def recover(self, ending: Ending, args: Any, kwargs: Any) -> Any:
         """Report the end of a call after serving its fallback, if it has one and calls for it."""
         fallback = self.fallback
-        if fallback is NO_FALLBACK or not ending.recoverable:
+        if fallback is NO_FALLBACK or not ending.replaceable:
             return self._say(ending)
         try:
             value = fallback(*args, **kwargs) if callable(fallback) else fallback
@@ -282,7 +282,7 @@ class Course:
     async def arecover(self, ending: Ending, args: Any, kwargs: Any) -> Any:
         """Do as :meth:`recover`, awaiting."""
         fallback = self.fallback
-        if fallback is NO_FALLBACK or not ending.recoverable:
+        if fallback is NO_FALLBACK or not ending.replaceable:
             return self._say(ending)
         try:
             value = fallback(*args, **kwargs) if callable(fallback) else fallback

@@ -1,6 +1,7 @@
 """How a call ended: what an exception means, and what is said about it afterwards."""
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from groundfault import _context
@@ -21,6 +22,10 @@ _REASONS = {Outcome.CIRCUIT_OPEN: Reason.CIRCUIT_OPEN, Outcome.THROTTLED: Reason
 
 # Interruptions that come from the process or from a generator's consumer and never from a deadline.
 _UNTIMED = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+# Results that other errors may hold as well: "is this the very object" would find a fault behind KeyError(0).
+_SHARED = (int, float, complex, str, bytes, tuple, frozenset, Enum)
 
 
 class Ending:
@@ -51,8 +56,14 @@ class Ending:
 
     @property
     def recoverable(self) -> bool:
-        """True if a fallback would make it good, and if it is a fault of the request being served without one."""
+        """True if it is a fault of the request being served, unless a fallback makes it good."""
         return self.outcome in _RECOVERABLE and not self.late
+
+    @property
+    def replaceable(self) -> bool:
+        """True if a fallback may take its place. A cancellation goes on, whatever it says about the callee."""
+        carrier = self.carrier
+        return self.recoverable and (not isinstance(carrier, BaseException) or isinstance(carrier, Exception))
 
 
 def classify_error(
@@ -141,7 +152,8 @@ def report(resource: str, command: str, ending: Ending, sinks: Sinks, *, fallbac
         else:
             reason = _REASONS.get(outcome, Reason.DEPENDENCY)
             origin = refusal.origin if refusal is not None and outcome is Outcome.SHED else None
-            context.note(_context.Fault(resource, command, outcome, reason, origin, carrier))
+            kept = None if isinstance(carrier, _SHARED) else carrier
+            context.note(_context.Fault(resource, command, outcome, reason, origin, kept))
     if sinks.calls:
         sinks.call(
             CommandDone(

@@ -1,5 +1,6 @@
 """One attempt at a call: the permit, to be settled exactly once."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,10 @@ from groundfault.events import Sinks
 from groundfault.vocabulary import Outcome
 from groundfault.wire import Refusal
 
-__all__ = ["Attempt", "UnguardedAttempt"]
+__all__ = ["Attempt", "Fallback", "UnguardedAttempt"]
+
+Fallback = bool | Callable[[], bool]
+"""Whether something else is served, or what serves it and says whether it could."""
 
 
 class Attempt:
@@ -52,15 +56,12 @@ class Attempt:
         # One element while the permit is held: popping it is what makes settling happen once, from whatever thread.
         self._open: list[None] | None = None
 
-    def begin(self, *, fallback: bool = False) -> Self:
-        """Take the permit. Raises RejectedError if the call must not be made; ``fallback``: see ``Command.begin``."""
+    def begin(self, *, fallback: Fallback = False) -> Self:
+        """Take the permit. Raises RejectedError if the call must not be made; ``fallback``: see :meth:`settle`."""
         refused = self.enter()
         if refused is None:
             return self
-        if fallback:
-            self._gate.count_fallback()
-        ending = Ending(refused.outcome, 0.0, carrier=refused.error)
-        report(self._gate.resource, self._gate.command, ending, self._sinks, fallback=fallback)
+        self._say(Ending(refused.outcome, 0.0, carrier=refused.error), fallback=fallback)
         raise refused.error
 
     def enter(self) -> Refused | None:
@@ -100,14 +101,16 @@ class Attempt:
         duration_s: float | None = None,
         refusal: Refusal | None = None,
         carrier: object = None,
-        fallback: bool = False,
+        fallback: Fallback = False,
     ) -> None:
         """Give the permit back and say how the call ended; once, every later call does nothing.
 
         ``duration_s``: default None, the time since the permit was taken.
         ``refusal``: what an annotated 503 said, for ``SHED``. Without one it slows nobody down.
         ``carrier``: the exception or response that the application gets to see.
-        ``fallback``: the adapter serves something else instead, so the request being served has no fault.
+        ``fallback``: whether something else is served instead, so that the request being served has no fault;
+        or a callable that serves it and returns whether it could. It must not raise, and is called where a fallback
+        is due, after the permit has been given back.
 
         A success or a shed that took longer than the setting ``timeout_s`` counts as a timeout,
         and a shed as a failure where ``honor_handled`` is false.
@@ -128,7 +131,7 @@ class Attempt:
             duration_s = ended - self._started
         if (
             outcome is Outcome.SUCCESS
-            and not fallback
+            and fallback is not True
             and gate.period is period
             and period.quiet_limit >= 0
             and self._permit is period.permit
@@ -150,14 +153,14 @@ class Attempt:
             fallback=fallback,
         )
 
-    def fail_with(self, error: BaseException) -> Outcome:
+    def fail_with(self, error: BaseException, *, fallback: Fallback = False) -> Outcome:
         """Settle with what ``error`` means for the callee, and return that. ``error`` itself is left alone."""
         held = bool(self._open)
         ended = self._clock()
         duration_s = ended - self._started if held else 0.0
         outcome, refusal = classify_error(error, self._settings, duration_s, capped=self.capped)
         if held:
-            self.settle(outcome, duration_s=duration_s, refusal=refusal, carrier=error)
+            self.settle(outcome, duration_s=duration_s, refusal=refusal, carrier=error, fallback=fallback)
         return outcome
 
     def __enter__(self) -> Self:
@@ -184,14 +187,19 @@ class Attempt:
         if self._shadowed is None:  # a call that shadow mode let through was never counted in flight
             self._in_flight.pop()
 
-    def _end(self, ending: Ending, ended: float, *, fallback: bool) -> None:
+    def _end(self, ending: Ending, ended: float, *, fallback: Fallback) -> None:
         gate, refusal = self._gate, ending.refusal
         if self._shadowed is None:
             by_callee = ending.outcome is Outcome.SHED and refusal is not None and refusal.by_callee
             gate.settle(self._permit, ending.outcome, ended, ending.duration_s, refused_by_callee=by_callee)
-        if fallback:
+        self._say(ending, fallback=fallback)
+
+    def _say(self, ending: Ending, *, fallback: Fallback) -> None:
+        gate = self._gate
+        served = (ending.replaceable and fallback()) if callable(fallback) else fallback
+        if served:
             gate.count_fallback()
-        report(gate.resource, gate.command, ending, self._sinks, fallback=fallback)
+        report(gate.resource, gate.command, ending, self._sinks, fallback=served)
 
 
 class UnguardedAttempt(Attempt):

@@ -21,7 +21,7 @@ from groundfault.breaker._course import NO_FALLBACK, UNSERVED, Course
 from groundfault.breaker._gate import Gate
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker._wrapping import guard
-from groundfault.breaker.attempt import Attempt, UnguardedAttempt
+from groundfault.breaker.attempt import Attempt, Fallback, UnguardedAttempt
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
 from groundfault.events import Sinks, default_sinks
@@ -69,6 +69,11 @@ class Command:
 
     def __repr__(self) -> str:
         return f"<Command {self.resource}/{self.name}>"
+
+    @property
+    def disabled(self) -> bool:
+        """True if ``GROUNDFAULT_DISABLED=1`` was set when the command was made: it guards nothing."""
+        return self._course.disabled
 
     @property
     def settings(self) -> BreakerSettings:
@@ -190,11 +195,11 @@ class Command:
         kind = UnguardedAttempt if course.disabled else Attempt
         return kind(self._gate, course.clock, course.sinks)
 
-    def begin(self, *, fallback: bool = False) -> Attempt:
+    def begin(self, *, fallback: Fallback = False) -> Attempt:
         """Take the permit for one call now, outside a ``with`` statement: ``settle`` it or ``fail_with`` it.
 
         Raises RejectedError if the call must not be made.
-        ``fallback``: whoever asks serves something else then, so that is counted and the request has no fault.
+        ``fallback``: whether something else is served then, or a callable that serves it; see ``Attempt.settle``.
         """
         course = self._course
         kind = UnguardedAttempt if course.disabled else Attempt

@@ -4,8 +4,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from random import random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from weakref import WeakSet
 
 from groundfault._clock import Clock, monotonic
@@ -14,7 +15,7 @@ from groundfault.breaker.command import Command
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
 from groundfault.errors import SettingsError
-from groundfault.events import Sink, Sinks, sinks_of
+from groundfault.events import Sink, Sinks, default_sinks, sinks_of
 from groundfault.vocabulary import Mode, Outcome
 from groundfault.wire import NAME_GRAMMAR, valid_name
 
@@ -181,6 +182,17 @@ class Resource:
 
     def __repr__(self) -> str:
         return f"<Resource {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the handle: in the other process it stands for that process's resource of the same name."""
+        if self._registry is not _default:
+            raise TypeError(f"{self!r} is in a registry of its own, which cannot be pickled")
+        sinks = None if self._sinks is default_sinks() else self._sinks
+        return partial(Resource, sinks=sinks, **self._settings), (self.name,)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return this handle: a copy would stand for the same commands."""
+        return self
 
     def command(
         self,

@@ -6,7 +6,8 @@ from ipaddress import ip_address
 from typing import Final, Generic, TypeVar
 
 from groundfault import _context, wire
-from groundfault.breaker import Attempt, Command, Resource
+from groundfault.breaker import Command, Resource
+from groundfault.events import note_internal_error
 from groundfault.vocabulary import Outcome
 
 __all__ = ["BODY_LIMIT", "CommandNames", "hop_headers", "is_internal", "judge"]
@@ -43,16 +44,17 @@ def is_internal(host: str) -> bool:
     except ValueError:
         name = host.rstrip(".").lower()
         return "." not in name or name.endswith(_INTERNAL_SUFFIXES)
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_private or address.is_loopback
 
 
-def hop_headers(command: Command, attempt: Attempt) -> Iterable[tuple[str, str]]:
+def hop_headers(command: Command, budget_s: float | None) -> Iterable[tuple[str, str]]:
     """Yield what one hop tells its callee: who calls, how long it will wait, how much the request matters, for whom."""
     context = _context.current()
     service = context.service if context is not None else os.environ.get("GROUNDFAULT_SERVICE")
     return wire.hop_headers(
         caller=f"{service}/{command.resource}.{command.name}" if service else None,
-        budget_s=attempt.timeout_s,
+        budget_s=budget_s,
         criticality=context.criticality if context is not None else None,
         key=context.key if context is not None else None,
     )
@@ -61,8 +63,8 @@ def hop_headers(command: Command, attempt: Attempt) -> Iterable[tuple[str, str]]
 class CommandNames(Generic[Request]):
     """Finds the command for a request, by a fixed name, by a callable, or by the HTTP method.
 
-    At most 200 names; whatever comes after them, or is not a valid name, is counted under ``other``,
-    because a name made from a path would never end.
+    At most 200 names; whatever comes after them, is not a valid name, or made the callable raise,
+    is counted under ``other``, because a name made from a path would never end.
     """
 
     def __init__(
@@ -79,7 +81,11 @@ class CommandNames(Generic[Request]):
 
     def command_for(self, request: Request) -> Command:
         """Return the command; the same one for the same name."""
-        name = self._choose(request).lower()
+        try:
+            name = self._choose(request).lower()
+        except Exception as error:  # noqa: BLE001  a request is not to fail because nobody knows what to call it
+            note_internal_error("naming of a command", error)
+            name = ""
         command = self._commands.get(name)
         if command is None:
             if not wire.valid_name(name) or len(self._commands) >= _NAME_LIMIT:

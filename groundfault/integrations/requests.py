@@ -6,8 +6,9 @@
     session.mount("http://saber/", GroundFaultAdapter("saber", timeout_s=0.5))
 
 A command is settled when the response's body has been read to its end or closed, not when its headers arrive:
-a body that stalls is a failure of the callee too. A response that is forgotten unread gives its permit back when it is
-collected.
+a body that stalls is a failure of the callee too. Without ``stream=True`` that is within ``send``.
+With it the body is the application's to read: a response that is forgotten unread gives its permit back when it is
+collected, and a 5xx is settled at once, for ``raise_for_status()`` leaves the body unread.
 One ``send`` covers all of urllib3's own retries, so with ``max_retries`` several attempts count as one call.
 """
 
@@ -20,6 +21,7 @@ try:
     import requests
     from requests import exceptions
     from requests.adapters import HTTPAdapter
+    from urllib3.util import Timeout as Urllib3Timeout
 except ImportError as missing:  # pragma: no cover  shown only where the extra is missing
     raise ImportError(
         "groundfault.integrations.requests needs requests: pip install 'groundfault[requests]'"
@@ -30,7 +32,7 @@ from groundfault._clock import monotonic
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.events import Sink, note_internal_error
 from groundfault.integrations._http import BODY_LIMIT, CommandNames, hop_headers, is_internal, judge
-from groundfault.integrations._requests_body import WatchedBody, outcome_of
+from groundfault.integrations._requests_body import WatchedBody, outcome_of, read_within
 from groundfault.vocabulary import Outcome
 
 __all__ = [
@@ -107,11 +109,16 @@ class GroundFaultAdapter(HTTPAdapter):
     All other keywords are :class:`~groundfault.BreakerSettings`, again only with a resource given by name.
 
     ``timeout_s`` bounds connecting and each read of a request that brings no ``timeout`` of its own,
-    and caps one that does; the whole call, its body included, is measured against it.
+    and caps one that does. A body that is not read to its end by then is given up,
+    or with ``stream=True`` only measured: the time that its reads took.
     What is left of the budget of the request being served caps it further.
+    ``GROUNDFAULT_DISABLED=1`` makes this an ``HTTPAdapter`` and nothing more: no timeout, no fallback, no header.
+    It pickles, and so does its session, unless its resource is in a registry of its own.
 
     Raises :class:`~groundfault.SettingsError` for settings that make no sense.
     """
+
+    __attrs__ = [*HTTPAdapter.__attrs__, "_resource", "_command", "_raise_when_shed", "_fallback"]  # noqa: RUF012  requests'
 
     def __init__(
         self,
@@ -140,9 +147,16 @@ class GroundFaultAdapter(HTTPAdapter):
                 resource.name,
                 self.max_retries.total,
             )
+        self._resource = resource
+        self._command = command
         self._raise_when_shed = on_shed == "raise"
         self._fallback = fallback
         self._names: CommandNames[requests.PreparedRequest] = CommandNames(resource, command, _method_of)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle: ``HTTPAdapter`` restores what ``__attrs__`` names."""
+        super().__setstate__(state)  # type: ignore[misc]  # the stubs leave it out
+        self._names = CommandNames(self._resource, self._command, _method_of)
 
     def send(  # noqa: PLR0917  the signature is requests' own
         self,
@@ -161,96 +175,143 @@ class GroundFaultAdapter(HTTPAdapter):
         if not host:  # requests has the better error, and nothing was called
             return super().send(request, stream, timeout, verify, cert, proxies)
         command = self._names.command_for(request)
+        if command.disabled:
+            return super().send(request, stream, timeout, verify, cert, proxies)
+        substitute = _Substitute(self._fallback, request)
         try:
-            attempt = command.begin(fallback=self._fallback is not None)
+            attempt = command.begin(fallback=substitute.serve)
         except errors.RejectedError as rejection:
-            error = _REJECTIONS[type(rejection)](*rejection.args, request=request)
-            return self._instead(request, error, rejection)
+            if substitute.response is not None:
+                return substitute.response
+            rejection.__cause__ = substitute.error
+            raise _REJECTIONS[type(rejection)](*rejection.args, request=request) from rejection
         started = monotonic()
         try:
             _check_budget(command)
-            response = super().send(
-                _outgoing(request, command, attempt),
-                stream,
-                _bounded(timeout, attempt.timeout_s),
-                verify,
-                cert,
-                proxies,
-            )
+            bounds = _bounded(timeout, attempt.timeout_s)
+            outgoing = _outgoing(request, command, _patience_s(bounds, attempt.timeout_s))
+            response = super().send(outgoing, stream, bounds, verify, cert, proxies)
+            response.request = request
+            refusal = _honored(response, host, command)
+            ends_at = None if attempt.timeout_s is None else started + attempt.timeout_s
+            if refusal is not None:
+                _drain(response, ends_at, stream=stream)
+            elif not stream:
+                read_within(response, ends_at)
         except BaseException as error:
-            outcome = outcome_of(error)
-            if outcome is None:
-                attempt.fail_with(error)
-                raise
-            recoverable = self._fallback is not None and outcome is not Outcome.IGNORED
-            attempt.settle(outcome, duration_s=monotonic() - started, carrier=error, fallback=recoverable)
-            if recoverable:
-                return self._instead(request, error)
+            _settle_failed(attempt, error, command, monotonic() - started, substitute)
+            if substitute.response is not None:
+                return substitute.response
+            if substitute.error is not None:
+                raise error from substitute.error
             raise
-        response.request = request
-        return self._judge(response, host, command, attempt, monotonic() - started)
+        return self._judged(response, refusal, command, attempt, substitute, monotonic() - started, stream=stream)
 
-    def _judge(
-        self, response: requests.Response, host: str, command: Command, attempt: Attempt, spent_s: float
+    def _judged(  # noqa: PLR0917  the second half of ``send``
+        self,
+        response: requests.Response,
+        refusal: wire.Refusal | None,
+        command: Command,
+        attempt: Attempt,
+        substitute: "_Substitute",
+        spent_s: float,
+        *,
+        stream: bool,
     ) -> requests.Response:
-        refusal = wire.read_refusal(response.status_code, response.headers)
-        honor = command.settings.honor_handled
-        if not (is_internal(host) if honor is None else honor):
-            refusal = None
         outcome = judge(response.status_code, refusal)
-        if outcome is Outcome.SUCCESS or (outcome is Outcome.FAILURE and self._fallback is None):
+        if stream and outcome is Outcome.SUCCESS:
             body = WatchedBody(response, attempt, outcome, spent_s)
             response.raw = body
             body.settle_if_ended()
             return response
-        _drain(response)
         error = None
         if refusal is not None and self._raise_when_shed:
             error = ShedError(command.resource, command.name, refusal.reason, refusal.origin, response)
-        served = self._fallback is not None
-        attempt.settle(outcome, duration_s=spent_s, refusal=refusal, carrier=error or response, fallback=served)
-        if served:
-            return self._instead(response.request, error or response)
+        attempt.settle(
+            outcome, duration_s=spent_s, refusal=refusal, carrier=error or response, fallback=substitute.serve
+        )
+        if substitute.response is not None:
+            response.close()
+            return substitute.response
         if error is not None:
-            raise error
+            response.close()
+            raise error from substitute.error
         return response
 
-    def _instead(
-        self, request: Any, original: BaseException | requests.Response, cause: BaseException | None = None
-    ) -> requests.Response:
-        """Serve the fallback, or what would be seen without one."""
-        if self._fallback is not None:
-            try:
-                return self._fallback(request)
-            except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-                cause = error
-                note_internal_error("fallback of the requests adapter", error)
-        if isinstance(original, BaseException):
-            raise original from cause
-        return original
+
+class _Substitute:
+    """What the fallback made of a request: a response, or the error it raised; neither if it was not asked."""
+
+    def __init__(self, fallback: Fallback | None, request: requests.PreparedRequest) -> None:
+        self._fallback = fallback
+        self._request = request
+        self.response: requests.Response | None = None
+        self.error: Exception | None = None
+
+    def serve(self) -> bool:
+        if self._fallback is None:
+            return False
+        try:
+            self.response = self._fallback(self._request)
+        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
+            self.error = error
+            note_internal_error("fallback of the requests adapter", error)
+        return self.response is not None
 
 
 def _method_of(request: requests.PreparedRequest) -> str:
     return request.method or "get"
 
 
-def _outgoing(request: requests.PreparedRequest, command: Command, attempt: Attempt) -> requests.PreparedRequest:
+def _settle_failed(
+    attempt: Attempt, error: BaseException, command: Command, spent_s: float, substitute: _Substitute
+) -> None:
+    outcome = outcome_of(error)
+    if outcome is None or isinstance(error, command.settings.ignored_errors):
+        attempt.fail_with(error, fallback=substitute.serve)
+    else:
+        attempt.settle(outcome, duration_s=spent_s, carrier=error, fallback=substitute.serve)
+
+
+def _honored(response: requests.Response, host: str, command: Command) -> wire.Refusal | None:
+    honor = command.settings.honor_handled
+    if is_internal(host) if honor is None else honor:
+        return wire.read_refusal(response.status_code, response.headers)
+    return None
+
+
+def _outgoing(request: requests.PreparedRequest, command: Command, budget_s: float | None) -> requests.PreparedRequest:
     """Copy the request with this hop's headers: on the original they would follow a redirect to another host."""
     outgoing = request.copy()
     for name in [name for name in outgoing.headers if wire.is_ours(name)]:
         del outgoing.headers[name]
-    outgoing.headers.update(hop_headers(command, attempt))
+    outgoing.headers.update(hop_headers(command, budget_s))
     return outgoing
 
 
 def _bounded(timeout: Timeout, limit_s: float | None) -> Timeout:
     if limit_s is None:
         return timeout
+    if isinstance(timeout, Urllib3Timeout):
+        bounded = timeout.clone()
+        bounded.total = _least(timeout.total, limit_s)
+        return bounded
+    if isinstance(timeout, tuple):
+        return tuple(_least(part, limit_s) for part in timeout)
+    return _least(timeout, limit_s)
+
+
+def _least(timeout: Any, limit_s: float) -> Any:
+    """Return the smaller of the two; what is no number is for requests to refuse."""
     if timeout is None:
         return limit_s
-    if isinstance(timeout, tuple):
-        return tuple(limit_s if part is None else min(part, limit_s) for part in timeout)
     return min(timeout, limit_s) if isinstance(timeout, int | float) else timeout
+
+
+def _patience_s(bounds: Timeout, limit_s: float | None) -> float | None:
+    """Return how long the callee may take to answer: a read that times out is the end of the call."""
+    read_s = bounds[-1] if isinstance(bounds, tuple) and bounds else bounds
+    return _least(limit_s, read_s) if isinstance(read_s, int | float) else limit_s
 
 
 def _check_budget(command: Command) -> None:
@@ -260,13 +321,12 @@ def _check_budget(command: Command) -> None:
         raise CommandTimeoutError(command.resource, command.name, 0.0)
 
 
-def _drain(response: requests.Response) -> None:
-    """Read a refusal's short body so that its connection can be used again."""
+def _drain(response: requests.Response, ends_at: float | None, *, stream: bool) -> None:
+    """Read a refusal's body so that its connection can be used again; a long one is left to whoever streams it."""
     length = response.headers.get("Content-Length", "")
+    if stream and not (length.isascii() and length.isdigit() and int(length) <= BODY_LIMIT):
+        return
     try:
-        if length.isascii() and length.isdigit() and int(length) <= BODY_LIMIT:
-            response.content  # noqa: B018  reading it keeps it on the response
-        else:
-            response.close()
+        read_within(response, ends_at)  # what was read stays on the response
     except exceptions.RequestException:
         response.close()

@@ -1,18 +1,24 @@
 """The requests adapter against a real HTTP server on loopback."""
 
+import copy
 import gc
+import gzip
+import io
 import pickle
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
+import urllib3
 
 import groundfault.integrations.requests as adapter_module
 from groundfault import _context, errors, wire
 from groundfault._clock import monotonic
 from groundfault.breaker import Registry, Resource
+from groundfault.breaker import registry as default_registry
 from groundfault.events import CommandDone
 from groundfault.integrations._http import is_internal
 from groundfault.integrations.requests import GroundFaultAdapter
@@ -109,6 +115,29 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, b"half", [("Content-Length", "8")])
         self.close_connection = True
 
+    def _drip(self):
+        self._answer(200, b"", [("Content-Length", "1000")])
+        for _ in range(1000):
+            self.wfile.write(b"x")
+            if self.server.release.wait(0.02):
+                break
+        self.close_connection = True
+
+    def _two_lengths(self):
+        self._answer(200, b"ok", [("Content-Length", "2, 3")])
+        self.close_connection = True
+
+    def _packed(self):
+        self._answer(200, gzip.compress(b"one\ntwo\n"), [("Content-Encoding", "gzip")])
+
+    def _shed_in_chunks(self):
+        self.send_response(503)
+        for name, value in wire.annotations(Reason.QUEUE_WAIT, "saber"):
+            self.send_header(name, value)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"4\r\nbusy\r\n0\r\n\r\n")
+
     def _chunks(self):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -183,6 +212,7 @@ def outcomes(sink):
         ("/passed-on", 503, Outcome.SHED),
         ("/doubled", 503, Outcome.FAILURE),
         ("/handled-200", 200, Outcome.SUCCESS),
+        ("/shed-in-chunks", 503, Outcome.SHED),
     ],
 )
 def test_the_response_is_returned_as_it_is_and_judged(guarded, server, registry, sink, path, status, outcome):
@@ -246,10 +276,10 @@ def test_the_adapters_errors_are_requests_errors_and_pickle(error):
     assert isinstance(error, requests.RequestException)
     assert isinstance(error, errors.GroundFaultError)
 
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    back = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
 
-    assert type(copy) is type(error)
-    assert str(copy) == str(error)
+    assert type(back) is type(error)
+    assert str(back) == str(error)
 
 
 def test_a_shed_is_raised_on_request_and_carries_the_response(guarded, server):
@@ -267,7 +297,9 @@ def cached(_request):
     return response
 
 
-@pytest.mark.parametrize("path", ["/shed", "/passed-on", "/broken", "/plain-503", "/hang"])
+@pytest.mark.parametrize(
+    "path", ["/shed", "/passed-on", "/broken", "/plain-503", "/hang", "/cut-body", "/stalling-body", "/drip"]
+)
 def test_a_fallback_is_served_and_counted(guarded, server, registry, sink, serving, path):
     response = guarded(adapter={"fallback": cached}, timeout_s=0.1).get(server.url + path)
 
@@ -292,12 +324,18 @@ def test_a_fallback_is_not_served_where_nothing_is_wrong(guarded, server, sink, 
     assert [event.fallback for event in sink.of(CommandDone)] == [False]
 
 
-@pytest.mark.parametrize(("path", "mode"), [("/ok", "force_open"), ("/hang", "enforce")])
-def test_a_fallback_that_raises_leaves_the_original_error(guarded, server, path, mode):
+@pytest.mark.parametrize(("path", "mode"), [("/ok", "force_open"), ("/hang", "enforce"), ("/cut-body", "enforce")])
+def test_a_fallback_that_raises_leaves_the_original_error_and_its_fault(
+    guarded, server, registry, sink, serving, path, mode
+):
     with pytest.raises(requests.RequestException) as caught:
         guarded(adapter={"fallback": lambda _request: {}["cache"]}, timeout_s=0.1, mode=mode).get(server.url + path)
 
-    assert isinstance(caught.value.__cause__, KeyError)
+    causes = [caught.value.__cause__, caught.value.__cause__.__cause__]
+    assert any(isinstance(cause, KeyError) for cause in causes)
+    assert serving.fault_behind(caught.value) is not None
+    assert [event.fallback for event in sink.of(CommandDone)] == [False]
+    assert command_of(registry).snapshot().fallbacks == 0
 
 
 def test_a_fallback_that_raises_leaves_the_original_response(guarded, server):
@@ -328,6 +366,8 @@ def test_the_annotation_counts_only_if_the_resource_honors_it(guarded, server, s
         ("2001:4860:4860::8888", False),
         ("api.example.com", False),
         ("localhost.example.com", False),
+        ("::ffff:10.1.2.3", True),
+        ("::ffff:8.8.8.8", False),
     ],
 )
 def test_only_hosts_of_ones_own_network_are_believed_unasked(host, internal):
@@ -442,7 +482,15 @@ def test_a_forgotten_response_gives_its_permit_back(guarded, server, registry):
     assert snapshot.counts[Outcome.IGNORED] == 1
 
 
-@pytest.mark.parametrize(("path", "outcome"), [("/stalling-body", Outcome.TIMEOUT), ("/cut-body", Outcome.FAILURE)])
+@pytest.mark.parametrize(
+    ("path", "outcome"),
+    [
+        ("/stalling-body", Outcome.TIMEOUT),
+        ("/drip", Outcome.TIMEOUT),
+        ("/cut-body", Outcome.FAILURE),
+        ("/two-lengths", Outcome.FAILURE),
+    ],
+)
 def test_a_body_that_stalls_or_breaks_speaks_against_the_callee(guarded, server, registry, sink, path, outcome):
     with pytest.raises(requests.RequestException):
         guarded(timeout_s=0.1).get(server.url + path)
@@ -541,3 +589,158 @@ def test_many_threads_leave_nothing_in_flight(guarded, server, registry):
     assert snapshot.in_flight == 0
     assert snapshot.counts[Outcome.SUCCESS] == 72
     assert snapshot.counts[Outcome.FAILURE] == 24
+
+
+def test_a_body_that_trickles_is_given_up(guarded, server):
+    began = monotonic()
+    with pytest.raises(requests.ConnectionError):
+        guarded(timeout_s=0.2).get(server.url + "/drip")  # never 0.2 s between two bytes, 20 s in all
+
+    assert monotonic() - began < 3
+
+
+def _raise_for_status(response, **_arguments):
+    response.raise_for_status()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_5xx_that_raises_before_its_body_is_read_still_counts(guarded, server, registry, stream):
+    session = guarded()
+    session.hooks["response"] = [_raise_for_status]
+    kept = []
+    for path in ["/broken"] * 3 + ["/shed"]:
+        with pytest.raises(requests.HTTPError) as caught:
+            session.get(server.url + path, stream=stream)
+        kept.append(caught.value)
+
+    snapshot = command_of(registry).snapshot()
+    assert (snapshot.counts[Outcome.FAILURE], snapshot.counts[Outcome.SHED], snapshot.in_flight) == (3, 1, 0)
+    for error in kept:
+        error.response.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_shed_keeps_its_body_whatever_its_length(guarded, server, stream):
+    assert guarded().get(server.url + "/shed-in-chunks", stream=stream).content == b"busy"
+
+
+def _copied(raw):
+    target = io.BytesIO()
+    shutil.copyfileobj(raw, target)
+    return target.getvalue()
+
+
+def _entered(raw):
+    with raw as entered:
+        return entered.read()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        _copied,
+        _entered,
+        lambda raw: io.BufferedReader(raw).read(),
+        lambda raw: b"".join(iter(raw.readline, b"")),
+        lambda raw: b"".join(raw.readlines()),
+        b"".join,
+        lambda raw: raw.data,
+    ],
+    ids=["copyfileobj", "with", "BufferedReader", "readline", "readlines", "iter", "data"],
+)
+def test_the_raw_body_is_read_as_urllib3s_own_and_settles(guarded, server, registry, read):
+    response = guarded().get(server.url + "/packed", stream=True)
+    response.raw.decode_content = True  # as the documentation of requests' users has it
+
+    assert read(response.raw) == b"one\ntwo\n"
+    snapshot = command_of(registry).snapshot()
+    assert (snapshot.counts[Outcome.SUCCESS], snapshot.in_flight) == (1, 0)
+
+
+@pytest.mark.parametrize("clone", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy])  # noqa: S301  our own
+def test_a_session_is_copied_with_its_adapter(server, clone):
+    session = requests.Session()
+    session.trust_env = False
+    name = f"saber-copied-{server.server_port}"  # in the registry of the process
+    session.mount(server.url, GroundFaultAdapter(name, command="scores", timeout_s=2.0, fallback=cached))
+
+    with clone(session) as copied:
+        assert copied.get(server.url + "/ok").status_code == 200
+        assert copied.get(server.url + "/broken").status_code == 203
+
+    (command,) = [command for command in default_registry() if command.resource == name]
+    assert command.settings.timeout_s == 2.0
+    assert command.snapshot().fallbacks == 1
+
+
+def test_an_adapter_on_a_registry_of_its_own_says_that_it_does_not_pickle(registry):
+    adapter = GroundFaultAdapter(Resource("saber", registry=registry))
+
+    with pytest.raises(TypeError, match="registry of its own"):
+        pickle.dumps(adapter)
+
+
+def test_a_urllib3_timeout_is_capped_too(guarded, server, sink):
+    with pytest.raises(requests.Timeout):
+        guarded(timeout_s=0.1).get(server.url + "/hang", timeout=urllib3.Timeout(connect=9.0, read=9.0))
+
+    assert outcomes(sink) == [Outcome.TIMEOUT]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "told"), [(0.25, "250"), ((9.0, 0.25), "250"), (9.0, "3000"), ((0.25, None), "3000"), (None, "3000")]
+)
+def test_the_callee_is_told_of_a_shorter_timeout_of_the_request_itself(guarded, server, timeout, told):
+    guarded(timeout_s=3.0).get(server.url + "/ok", timeout=timeout)
+
+    assert server.hits[0][2][wire.TIMEOUT_MS] == told
+
+
+def test_errors_that_the_settings_ignore_are_ignored(guarded, server, sink):
+    with pytest.raises(requests.ReadTimeout):
+        guarded(timeout_s=0.05, ignored_errors=(requests.ReadTimeout,)).get(server.url + "/hang")
+
+    assert outcomes(sink) == [Outcome.IGNORED]
+
+
+def test_a_budget_that_runs_out_is_served_no_fallback(guarded, server, registry, sink, serving):
+    serving.deadline = monotonic() + 0.05
+
+    with pytest.raises(requests.Timeout):
+        guarded(adapter={"fallback": cached}, timeout_s=3.0).get(server.url + "/hang")
+
+    assert outcomes(sink) == [Outcome.IGNORED]
+    assert command_of(registry).snapshot().fallbacks == 0
+
+
+def test_a_fallback_further_out_makes_good_what_the_adapter_noted(guarded, server, registry, serving):
+    session = guarded(mode="force_open")
+    outer = Resource("page", registry=registry).command("scores", fallback="old scores")
+    healthy = guarded(adapter={"command": "open"}, mode="enforce")
+
+    def scores(one, path):
+        response = one.get(server.url + path)
+        response.raise_for_status()
+
+    assert outer.call(scores, healthy, "/broken") == "old scores"
+    assert serving.faults == []
+    with pytest.raises(errors.CircuitOpenError):
+        outer.call(scores, session, "/ok")  # neutral for the outer command, so no fallback
+    assert serving.faults
+
+
+def test_a_callable_that_finds_no_name_costs_no_request(guarded, server, registry):
+    assert guarded(adapter={"command": lambda _request: {}["route"]}).get(server.url + "/ok").status_code == 200
+
+    assert [command.name for command in registry] == ["other"]
+
+
+def test_the_kill_switch_leaves_an_ordinary_adapter(guarded, server, registry, serving, monkeypatch):
+    monkeypatch.setenv("GROUNDFAULT_DISABLED", "1")
+    serving.deadline = monotonic() - 1
+    session = guarded(adapter={"on_shed": "raise", "fallback": cached}, timeout_s=3.0, mode="force_open")
+
+    assert session.get(server.url + "/shed").status_code == 503
+    assert session.get(server.url + "/ok", stream=True).raw.__class__ is urllib3.HTTPResponse
+    assert not any(wire.is_ours(name) for _, _, headers in server.hits for name in headers)
+    assert serving.faults == []
