@@ -18,6 +18,8 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from groundfault import _context
+from groundfault.breaker import Registry, Resource
+from groundfault.errors import CircuitOpenError, GroundFaultError
 from groundfault.events import RequestSeen, SheddingChanged, Sinks, internal_errors
 from groundfault.shedding._threads import ThreadQueue, runs_in_thread, thread_queue
 from groundfault.shedding.asgi import LoadShedder
@@ -487,3 +489,63 @@ def test_what_runs_on_after_the_answer_has_no_deadline_and_no_user(shedder):
 
     asyncio.run(main())
     assert seen == [None, (None,) * 5]
+
+
+def _starlette(endpoint, **kinds):
+    return Starlette(routes=[Route("/", endpoint)], exception_handlers=kinds.pop("handlers", None), **kinds)
+
+
+def _get_from(app):
+    async def main():
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://served") as client:
+            return await client.get("/")
+
+    return asyncio.run(main())
+
+
+async def _answer_503(request, error):
+    return PlainTextResponse("sorry", 503)
+
+
+async def _answer_500(request, error):
+    return PlainTextResponse("sorry", 500, {"X-GroundFault": "handled"})
+
+
+@pytest.mark.parametrize("in_thread", [False, True], ids=["async", "sync"])
+@pytest.mark.parametrize(
+    ("error", "handlers", "status", "reason"),
+    [
+        (CircuitOpenError, {}, 503, "circuit-open"),
+        (CircuitOpenError, {GroundFaultError: _answer_503}, 503, "circuit-open"),
+        (
+            CircuitOpenError,
+            {Exception: _answer_500},
+            503,
+            "circuit-open",
+        ),  # it stands outside and sees no dependency's error
+        (CircuitOpenError, {GroundFaultError: _answer_500}, 500, None),
+        (KeyError, {}, 500, None),
+        (KeyError, {KeyError: _answer_503}, 503, None),
+    ],
+)
+def test_errors_under_starlette(shedder, in_thread, error, handlers, status, reason):
+    def fail():
+        if error is KeyError:
+            raise KeyError
+        command = Resource("saber", registry=Registry()).command("get", mode="force_open")
+        command.call(lambda: None)
+
+    async def on_the_loop(request):
+        fail()
+
+    def threaded(request):
+        fail()
+
+    app = _starlette(threaded if in_thread else on_the_loop, handlers=handlers)
+    app.add_middleware(LoadShedder, shedder=shedder)
+    answer = _get_from(app)
+    assert (answer.status_code, answer.headers.get("x-groundfault-reason")) == (status, reason)
+    assert ("x-groundfault" in answer.headers) is (reason is not None)
+    assert shedder.snapshot().in_flight == 0
+    assert _context.current() is None
