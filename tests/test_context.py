@@ -167,6 +167,16 @@ def test_what_a_fallback_made_good_is_struck_out():
     assert [each.command for each in made.faults] == ["b"]
 
 
+def test_the_faults_behind_an_error_are_struck_out_with_it():
+    response, rejection = object(), ConnectionError()
+    wrapper = CarryingError(response)
+    made = context(fault(response, "a"), fault(None, "b"), fault(rejection, "c"))
+    made.recover(wrapper)
+    assert [each.command for each in made.faults] == ["b", "c"]
+    made.recover(caused(ValueError(), rejection))
+    assert [each.command for each in made.faults] == ["b"]
+
+
 def test_the_newest_fault_of_one_carrier_is_named():
     error = ConnectionError()
     assert context(fault(error, "inner"), fault(error, "outer")).fault_behind(error).command == "outer"

@@ -135,6 +135,10 @@ def _attempt(course: Course) -> Attempt:
     return (UnguardedAttempt if course.disabled else Attempt)(course.gate, course.clock, course.sinks)
 
 
+# Both kinds of generators are delegated to by hand, item by item: `yield from` has no asynchronous form,
+# and the time that a consumer takes for an item must not count. Whoever reads slowly would trip the circuit.
+
+
 def _wrap_generator_function(course: Course, fn: Callable[..., Any]) -> Any:
     @functools.wraps(fn)
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -146,7 +150,25 @@ def _wrap_generator_function(course: Course, fn: Callable[..., Any]) -> Any:
                 raise refused.error
             return (yield from substitute)
         with attempt:
-            return (yield from fn(*args, **kwargs))
+            source = fn(*args, **kwargs)
+            try:
+                item = next(source)
+                while True:
+                    try:
+                        handed_out = course.clock()
+                        try:
+                            sent = yield item
+                        finally:
+                            attempt.excuse(course.clock() - handed_out)
+                    except GeneratorExit:
+                        source.close()
+                        raise
+                    except BaseException as error:  # noqa: BLE001  thrown in by the consumer: it is the source's
+                        item = source.throw(error)
+                    else:
+                        item = source.send(sent)
+            except StopIteration as end:
+                return end.value
 
     return guarded
 
@@ -171,10 +193,13 @@ def _wrap_async_generator_function(course: Course, fn: Callable[..., Any]) -> An
             source = fn(*args, **kwargs)
             try:
                 item = await anext(source)
-                # What `yield from` does for generators, for which asynchronous ones have no syntax.
                 while True:
                     try:
-                        sent = yield item
+                        handed_out = course.clock()
+                        try:
+                            sent = yield item
+                        finally:
+                            attempt.excuse(course.clock() - handed_out)
                     except GeneratorExit:
                         await source.aclose()
                         raise

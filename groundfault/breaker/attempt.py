@@ -163,6 +163,10 @@ class Attempt:
             self.settle(outcome, duration_s=duration_s, refusal=refusal, carrier=error, fallback=fallback)
         return outcome
 
+    def excuse(self, duration_s: float) -> None:
+        """Leave out of the call's duration what was not the callee's doing."""
+        self._started += duration_s
+
     def __enter__(self) -> Self:
         return self.begin() if self._open is None else self
 
@@ -210,6 +214,7 @@ class UnguardedAttempt(Attempt):
     def enter(self) -> Refused | None:
         """Let the call pass."""
         self._settings = self._gate.settings
+        self._started = 0.0
         self.timeout_s = None
         self.capped = False
         return None

@@ -180,7 +180,8 @@ class Command:
         """Return ``fn`` protected by this command, of the same kind and signature.
 
         Functions, coroutine functions, generator and asynchronous generator functions, methods, partials
-        and callable objects. A generator is one call from its first item to its end:
+        and callable objects. A generator is one call from its first item to its end,
+        without the time that its consumer takes between them:
         closing it early is neutral, and a fallback is served only in place of a generator that was refused.
         """
         protected: F = guard(self._course, fn)

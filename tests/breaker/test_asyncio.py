@@ -140,6 +140,32 @@ def test_a_storm_of_cancellations_leaves_nothing_in_flight(resource):
     assert sum(totals.values()) <= 40 * 30 + 1
 
 
+def test_a_fallback_does_not_swallow_a_cancellation(resource, sink):
+    """One that comes after ``timeout_s`` counts against the callee, and is a cancellation all the same."""
+    command = resource.command("c", timeout_s=0.01, fallback="cached")
+
+    async def main():
+        started = asyncio.Event()
+
+        async def stubborn():
+            started.set()
+            try:
+                await hang()
+            finally:
+                await hang()  # does not end when its time is over
+
+        task = asyncio.create_task(command.acall(stubborn))
+        await started.wait()
+        await asyncio.sleep(0.03)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert outcomes(sink) == [Outcome.TIMEOUT]
+    assert command.snapshot().fallbacks == 0
+
+
 def test_a_canceled_probe_gives_its_slot_back(resource, trip):
     command = resource.command("c", sleep_window_s=0.001)
     trip(command)

@@ -268,6 +268,42 @@ def test_a_fallback_leaves_no_fault_nor_that_of_a_command_inside(way, resource, 
     assert request_context.faults == []
 
 
+@pytest.mark.parametrize("result", [0, False, "down", b"", (), Outcome.FAILURE, None])
+def test_a_result_that_any_error_may_hold_explains_none(way, resource, request_context, result):
+    command = resource.command("c", classify=lambda _result: Outcome.FAILURE)
+    assert way(command, lambda: result) is result
+    assert len(request_context.faults) == 1
+    assert request_context.fault_behind(KeyError(result)) is None
+
+
+def test_a_fallback_without_a_carrier_makes_no_other_fault_good(command, request_context):
+    command.begin().settle(Outcome.FAILURE)
+    command.begin().settle(Outcome.FAILURE, fallback=True)
+    assert len(request_context.faults) == 1
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_fallback_is_asked_for_where_one_is_due_and_counts_if_it_was_able(command, sink, request_context, able):
+    in_flight = []
+
+    def serve():
+        in_flight.append(command.snapshot().in_flight)
+        return able
+
+    command.begin().settle(Outcome.SUCCESS, fallback=serve)
+    command.begin().settle(Outcome.IGNORED, fallback=serve)
+    command.begin().fail_with(GeneratorExit(), fallback=serve)
+    assert in_flight == []
+    command.begin().fail_with(OSError(), fallback=serve)
+    command.tune(mode="force_open")
+    with pytest.raises(CircuitOpenError):
+        command.begin(fallback=serve)
+    assert in_flight == [0, 0]
+    assert [each.fallback for each in sink.of(CommandDone)] == [False, False, False, able, able]
+    assert command.snapshot().fallbacks == 2 * able
+    assert len(request_context.faults) == 2 * (not able)
+
+
 def test_a_result_that_came_too_late_is_no_fault(resource, clock, request_context):
     command = resource.command("c", timeout_s=1.0)
     command.call(clock.advance, 1.5)

@@ -349,3 +349,51 @@ def test_the_traceback_leads_to_the_function_and_does_not_grow(command):
         assert caught.traceback[-1].name == "bad"
         lengths.add(len(caught.traceback))
     assert lengths == {3}
+
+
+def _rows(clock, spent_s):
+    for n in range(4):
+        clock.advance(spent_s)
+        yield n
+
+
+async def _async_rows(clock, spent_s):
+    for n in range(4):
+        clock.advance(spent_s)
+        yield n
+
+
+async def _drained(source, clock, dawdled_s):
+    async for _ in source:
+        clock.advance(dawdled_s)
+
+
+@pytest.mark.parametrize("rows", [_rows, _async_rows])
+@pytest.mark.parametrize(
+    ("spent_s", "dawdled_s", "outcome"), [(0.1, 9.0, Outcome.SUCCESS), (0.3, 0.0, Outcome.TIMEOUT)]
+)
+def test_a_generator_answers_for_its_own_time_and_not_for_its_consumers(
+    resource, sink, clock, rows, spent_s, dawdled_s, outcome
+):
+    """Or a client that reads an answer slowly would trip the circuit for everybody."""
+    source = resource.command("rows", timeout_s=1.0)(rows)(clock, spent_s)
+    if rows is _rows:
+        for _ in source:
+            clock.advance(dawdled_s)
+    else:
+        asyncio.run(_drained(source, clock, dawdled_s))
+
+    assert outcomes(sink) == [outcome]
+    assert sink.of(CommandDone)[0].duration_s == pytest.approx(4 * spent_s)
+
+
+def test_a_generators_return_value_is_kept(command):
+    @command
+    def numbers():
+        yield 1
+        return "end"
+
+    def outer():
+        assert (yield from numbers()) == "end"
+
+    assert list(outer()) == [1]
