@@ -289,6 +289,7 @@ def _parse_reason(value: str | None) -> Reason | None:
     return _REASONS.get(_text(value, _MAX_VALUE))
 
 
+@lru_cache(maxsize=256)  # as many as are kept apart; asked of most requests inside a fleet
 def parse_caller(value: str | None) -> str | None:
     """Return ``service`` or ``service/resource.command`` in lower case if the value is one of these, else None."""
     label = _text(value, 4 * _MAX_VALUE)

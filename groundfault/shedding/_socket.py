@@ -42,14 +42,14 @@ def socket_of_asgi(receive: object) -> Any:
     return None if transport is None else transport.get_extra_info("socket")
 
 
-def peer_of_asgi(receive: object, named: str | None) -> str | None:
+def peer_of_asgi(receive: object, sock: Any, named: str | None) -> str | None:
     """Return the address at the other end of the request's socket, None if that is a unix socket, "" if not known.
 
+    ``sock`` comes from :func:`socket_of_asgi`.
     ``named`` is what the server says, believed only where there is no way to the socket:
     behind uvicorn's ``--forwarded-allow-ips`` it is taken from ``X-Forwarded-For``, and it is None as well for
     a TCP peer that has reset its connection already.
     """
-    sock = socket_of_asgi(receive)
     if sock is None:
         return named
     if _AF_UNIX is not None and getattr(sock, "family", None) == _AF_UNIX:

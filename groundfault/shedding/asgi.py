@@ -90,6 +90,7 @@ def _arrive(shedder: Shedder, scope: Scope, receive: Receive) -> Visit:
     self_test.start()
     method, path = scope["method"], scope["path"]
     headers = _Headers(scope["headers"])
+    sock = socket_of_asgi(receive)
     client = scope.get("client")
     peer = client[0] if client else None
     return arrive(
@@ -99,8 +100,8 @@ def _arrive(shedder: Shedder, scope: Scope, receive: Receive) -> Visit:
         headers=headers,
         hinted=headers.hinted,
         peer=peer,
-        via=peer_of_asgi(receive, peer) if headers.hinted else peer,
-        reading=read(socket_of_asgi(receive)),
+        via=peer_of_asgi(receive, sock, peer) if headers.hinted else peer,
+        reading=read(sock),
         on_loop=True,
         threads=_threads(shedder, route_of(method, path)),
     )
@@ -186,9 +187,9 @@ class _Answer:
             headers = message.get("headers", ())
             if not isinstance(headers, list | tuple):  # any iterable may be sent, and some can be read only once
                 message = {**message, "headers": (headers := list(headers))}
-            if verdict is None and not any(map(_is_ours, headers)):
+            kept = [each for each in headers if each[0][:1] not in b"xX" or not _is_ours(each)]
+            if verdict is None and len(kept) == len(headers):
                 return message
-            kept = [each for each in headers if not _is_ours(each)]
             if verdict is not None:
                 kept = [each for each in kept if not wire.is_superseded(each[0].decode("latin-1"))]
                 kept += _lower(wire.annotations(*verdict))
@@ -213,18 +214,21 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": answer.body})
 
     def _must_close(self, request: _Headers) -> bool:
-        """Uvicorn reads what is left of the body by itself; other servers keep the connection, then break it."""
+        """Uvicorn reads what is left of the body by itself; other servers keep the connection, then break it.
+
+        A client that was never told to continue may send no body at all: then what it sends next would be taken for it.
+        """
         if not self._scope.get("http_version", "1.1").startswith("1"):
             return False
         length = request.get("content-length")
         if request.get("transfer-encoding") is None and (length is None or not re.search("[1-9]", length)):
             return False
         server = type(getattr(self._receive, "__self__", None)).__module__
-        return not server.startswith("uvicorn.")
+        return request.get("expect") is not None or not server.startswith("uvicorn.")
 
 
 def _is_ours(header: tuple[bytes, bytes]) -> bool:
-    return header[0][:1] in b"xX" and wire.is_ours(header[0].decode("latin-1"))
+    return wire.is_ours(header[0].decode("latin-1"))
 
 
 def _lower(headers: Iterable[tuple[str, str]]) -> Headers:

@@ -236,6 +236,22 @@ def test_a_pipelined_request_is_not_refused_for_the_one_in_front(server):
         assert [connection.receive().status for _ in range(3)] == [200, 200, 200]
 
 
+def test_a_refusal_instead_of_continue_ends_the_connection(server):
+    """The body may never come; whatever came next would be read as the body, and fail."""
+    name, port = server
+    if name.startswith("gunicorn"):  # which says 100 before the application can refuse
+        return
+    with _Connection(port) as first, _Connection(port) as second:
+        first.send("GET", "/block")
+        time.sleep(0.03)
+        second.send("POST", "/", b"Content-Length: 2", b"Expect: 100-continue")
+        assert first.receive().status == 200
+        answer = second.receive()
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        with pytest.raises(ConnectionError):
+            second.get("/")
+
+
 def test_expecting_to_continue_hides_no_wait(server):
     """Gunicorn says 100 before the application runs, which must not look like the answer to a request in front."""
     _, port = server
