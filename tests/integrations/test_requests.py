@@ -130,6 +130,22 @@ class _Handler(BaseHTTPRequestHandler):
     def _packed(self):
         self._answer(200, gzip.compress(b"one\ntwo\n"), [("Content-Encoding", "gzip")])
 
+    def _packed_chunks(self):
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        body = gzip.compress(b"one\ntwo\n" * 50_000)
+        for start in range(0, len(body), 100):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(body[start : start + 100]), body[start : start + 100]))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _until_closed(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"x" * 300_000)
+        self.close_connection = True
+
     def _shed_in_chunks(self):
         self.send_response(503)
         for name, value in wire.annotations(Reason.QUEUE_WAIT, "saber"):
@@ -744,3 +760,33 @@ def test_the_kill_switch_leaves_an_ordinary_adapter(guarded, server, registry, s
     assert session.get(server.url + "/ok", stream=True).raw.__class__ is urllib3.HTTPResponse
     assert not any(wire.is_ours(name) for _, _, headers in server.hits for name in headers)
     assert serving.faults == []
+
+
+@pytest.mark.parametrize("timeout_s", [None, 5.0])
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("HEAD", "/packed", b""),
+        ("GET", "/empty", b""),
+        ("GET", "/packed", b"one\ntwo\n"),
+        ("GET", "/packed-chunks", b"one\ntwo\n" * 50_000),
+        ("GET", "/until-closed", b"x" * 300_000),
+        ("GET", "/chunks", b"onetwothree"),
+    ],
+)
+def test_a_body_read_within_a_time_is_the_same_body(guarded, server, registry, timeout_s, method, path, content):
+    response = guarded(timeout_s=timeout_s).request(method, server.url + path)
+
+    assert response.content == content
+    assert response.raw.closed
+    snapshot = command_of(registry, method.lower()).snapshot()
+    assert (snapshot.counts[Outcome.SUCCESS], snapshot.in_flight) == (1, 0)
+
+
+@pytest.mark.parametrize("path", ["/ok", "/chunks", "/packed-chunks", "/empty", "/shed-in-chunks"])
+def test_a_body_read_within_a_time_leaves_its_connection_for_the_next(guarded, server, path):
+    session = guarded(timeout_s=5.0)
+    for _ in range(3):
+        session.get(server.url + path)
+
+    assert server.connections == 1
