@@ -74,6 +74,8 @@ class Visit:
     def release(self) -> None:
         """Give the request's place back. Never raises; a second call changes nothing."""
         self.context.deadline = None  # its caller has the answer: what runs on in the background may take its time
+        if self.admission.released:  # as at the end of most requests: with the last byte of the answer
+            return
         try:
             self.shedder.release(self.admission)
         except Exception as error:  # noqa: BLE001  as above

@@ -283,8 +283,6 @@ class Shedder:
 
     def release(self, admission: Admission) -> None:
         """Note that the request is over, however it ended. Synchronous; a second call changes nothing."""
-        if admission.released:  # as at the end of most requests, whose last byte was the end already
-            return
         with self._lock:
             if admission.refused or admission.released or admission.generation != self._generation:
                 return
