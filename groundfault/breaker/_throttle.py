@@ -3,6 +3,7 @@
 The throttle is the SRE book's (chapter 21, "client-side throttling", K = 2) with a memory of one second.
 Once a second the share of calls that is sent moves to twice the share that was accepted,
 so the callee refuses at most about every second call and its own cost of refusing stays bounded.
+It rises ever faster for as long as nothing is refused.
 With the book's two minutes of memory users stay locked out for a minute after a spike of twenty seconds.
 
 Only refusals by the callee itself count.
@@ -26,7 +27,7 @@ _ENOUGH: Final = 10
 class Throttle:
     """The share of calls that is sent. Idle, at no cost, until the callee refuses for the first time."""
 
-    __slots__ = ("_refused", "_sent", "_since", "active", "share")
+    __slots__ = ("_calm_seconds", "_calm_since", "_refused", "_sent", "_since", "active", "share")
 
     def __init__(self) -> None:
         self.active = False
@@ -34,6 +35,8 @@ class Throttle:
         self._since = 0.0
         self._sent = 0
         self._refused = 0
+        self._calm_since = 0.0
+        self._calm_seconds = 0
 
     def sent(self) -> None:
         """Count a call that is about to be made. Counted here and not at its end: a call in flight is not refused."""
@@ -46,33 +49,41 @@ class Throttle:
             self._begin(now)
             self._sent = in_flight
         self._refused += 1
+        self._calm_since = now
+        self._calm_seconds = 0
 
     def admits(self, draw: float) -> bool:
         """Whether to send a call; ``draw`` is a random number in [0, 1)."""
         return draw < self.share
 
     def judge(self, now: float) -> None:
-        """Move the share if a second has passed, and fall idle once it is whole again without a refusal.
+        """Move the share, and fall idle once it is whole again.
 
-        Every second without a refusal doubles it, also one in which nothing was sent: a quiet process, which sends
-        little, would else stay throttled for many times as long as a busy one beside it.
+        Each second without a refusal raises it, sent or not: the first to twice as much, the next to four times, then
+        eight. A callee that is still overloaded refuses within the second, and what it accepted then sets the share;
+        one that is well again must not wait for it. A quiet process would wait longest, for it sends little.
         A second with refusals and too few calls to judge by is extended, to four at most.
         """
         age = now - self._since
         if not self.active or age < _PERIOD_S:
             return
-        quiet_s = age
-        if self._refused:
-            if self._sent < _ENOUGH and age < _PATIENCE_S:
-                return
+        calm = int((now - self._calm_since) / _PERIOD_S)
+        judged = bool(self._refused) and (self._sent >= _ENOUGH or age >= _PATIENCE_S)
+        if calm > 0:
+            self._calm_since = now
+        elif not judged:
+            return
+        if judged:
+            calm -= 1  # the second that is judged
             if self._sent:
                 accepted = max(0, self._sent - self._refused)
-                self.share = max(LEAST_SHARE, self.share * _K * accepted / self._sent)
-                quiet_s -= _PATIENCE_S  # nothing was judged since, so no call came
-            else:
-                quiet_s -= _PATIENCE_S - _PERIOD_S
-        self.share = min(1.0, self.share * _K ** min(max(0, int(quiet_s / _PERIOD_S)), 64))
-        self.active = bool(self._refused) or self.share < 1.0
+                self.share = min(1.0, max(LEAST_SHARE, self.share * _K * accepted / self._sent))
+        for _ in range(calm):
+            if self.share >= 1.0:
+                break
+            self._calm_seconds += 1
+            self.share = min(1.0, self.share * _K**self._calm_seconds)
+        self.active = judged or self.share < 1.0
         self._begin(now)
 
     def _begin(self, now: float) -> None:

@@ -152,7 +152,7 @@ def test_only_what_matters_most_is_exempt(resource, clock, way, serve, criticali
 
 def test_a_probe_is_exempt(resource, clock, trip):
     command = resource.command("c")
-    shed(command, HERE, 200)
+    shed(command, HERE, 2000)
     trip(command)
     clock.advance(3.75)
     assert command.snapshot().admitted_share < 0.5

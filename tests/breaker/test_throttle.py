@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from groundfault.breaker._throttle import LEAST_SHARE, Saturation, Throttle
 
 
-def throttle(share, sent, refused):
+def throttle(share, sent, refused, refused_at=0.0):
     """Make one that woke at 0.0."""
     made = Throttle()
     made.active = True
@@ -15,7 +15,7 @@ def throttle(share, sent, refused):
     for _ in range(sent):
         made.sent()
     for _ in range(refused):
-        made.refused(0.0, in_flight=0)
+        made.refused(refused_at, in_flight=0)
     return made
 
 
@@ -29,9 +29,6 @@ def throttle(share, sent, refused):
         (0.4, 40, 20, 1.0, 0.4),  # settles where every second call is accepted
         (0.4, 40, 30, 1.0, 0.2),
         (0.4, 40, 10, 1.0, 0.6),
-        (0.4, 40, 0, 1.0, 0.8),  # nothing refused: doubles
-        (0.4, 1, 0, 1.0, 0.8),  # however few
-        (0.8, 40, 0, 1.0, 1.0),  # and stops at all of them
         (1.0, 100, 100, 1.0, LEAST_SHARE),
         (0.01, 10, 10, 1.0, LEAST_SHARE),  # never less
         (0.01, 10, 30, 1.0, LEAST_SHARE),  # refusals of calls of the second before
@@ -39,19 +36,49 @@ def throttle(share, sent, refused):
         (0.5, 9, 9, 3.99, 0.5),
         (0.5, 9, 9, 4.0, LEAST_SHARE),  # four seconds are enough of waiting
         (0.5, 9, 3, 4.0, 0.5 * 2 * 6 / 9),
-        (0.01, 0, 0, 0.99, 0.01),
-        (0.01, 0, 0, 1.0, 0.02),  # nothing sent, nothing refused: doubles
-        (0.01, 0, 2, 3.99, 0.01),
-        (0.01, 0, 2, 4.0, 0.02),  # refusals of calls sent before
-        (0.01, 0, 0, 3.0, 0.08),  # once for each second of silence
-        (0.01, 0, 0, 1e9, 1.0),
-        (0.01, 1, 1, 7.0, 0.08),  # the silence after a second that was judged late
+        (0.5, 0, 3, 4.0, 0.5),  # refusals of calls sent before: nothing to judge by
     ],
 )
-def test_the_law(share, sent, refused, age, after):
-    made = throttle(share, sent, refused)
+def test_a_second_with_refusals(share, sent, refused, age, after):
+    made = throttle(share, sent, refused, refused_at=age - 0.5)
     made.judge(age)
     assert made.share == pytest.approx(after)
+
+
+@pytest.mark.parametrize(
+    ("share", "sent", "refused", "calm_s", "after"),
+    [
+        (0.4, 40, 0, 0.99, 0.4),  # not yet
+        (0.4, 40, 0, 1.0, 0.8),  # nothing refused for a second: twice as much
+        (0.4, 1, 0, 1.0, 0.8),  # however few were sent
+        (0.4, 0, 0, 1.0, 0.8),
+        (0.4, 9, 9, 1.0, 0.8),  # and whatever was refused before it, if that was too little to judge by
+        (0.8, 40, 30, 1.0, 0.4),  # if not, that second is judged
+        (0.8, 40, 30, 2.0, 0.8),  # and the next one is calm
+        (0.8, 40, 0, 1.0, 1.0),  # never more than all
+        (0.01, 0, 0, 2.0, 0.08),  # then four times
+        (0.01, 0, 0, 3.0, 0.64),  # then eight times
+        (0.01, 0, 0, 4.0, 1.0),
+        (0.01, 0, 0, 1e9, 1.0),
+    ],
+)
+def test_seconds_without(share, sent, refused, calm_s, after):
+    made = throttle(share, sent, refused)
+    made.judge(calm_s)
+    assert made.share == pytest.approx(after)
+
+
+def test_seconds_without_are_counted_from_the_last_refusal():
+    made = throttle(0.01, 0, 0)
+    made.judge(1.0)
+    made.judge(2.0)
+    assert made.share == pytest.approx(0.08)
+    made.refused(2.5, in_flight=1)
+    made.judge(3.0)
+    made.judge(3.49)
+    assert made.share == pytest.approx(0.08)
+    made.judge(3.5)
+    assert made.share == pytest.approx(0.16)
 
 
 def test_it_sleeps_until_the_first_refusal_and_again_after_a_second_without():
