@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo]' --group dev
 	@touch $@
 
-demo: $(STAMP)  ## the Gronk spike on a real chain of services, three times; writes demo-report/ (about 4 minutes)
+demo: $(STAMP)  ## the Gronk spike on a real chain of services, three times; writes demo-report/ (about 3 minutes)
 	$(BIN)/groundfault demo $(ARGS)
 
 test: $(STAMP) lint  ## linters, types, contracts and every test (under 10 minutes)
