@@ -245,7 +245,6 @@ class Gate:
         permit = self._circuit.permit
         if settings.mode is not Mode.FORCE_CLOSED:
             permit, change = self._circuit.admit(now, settings)
-        self._throttle.sent()
         if change is not None:
             news.append(self._circuit_changed(change))
         self._renew()
@@ -306,6 +305,8 @@ class Gate:
             duration_s=duration_s,
             draw=self._draw() if outcome in AGAINST else 0.0,
         )
+        if self._throttle.active and not refused_by_callee:
+            self._throttle.accepted()
         if fresh and outcome is Outcome.SUCCESS and self._saturation.refusals:
             refusals = self._saturation.refusals
             if self._saturation.answered():
@@ -316,7 +317,7 @@ class Gate:
             news.append(self._circuit_changed(change))
 
     def _refused_by_callee(self, now: float, news: list[Event]) -> Change | None:
-        self._throttle.refused(now, len(self.in_flight) + 1)
+        self._throttle.refused(now)
         context = _context.current()
         if (context.criticality if context is not None else None) not in _MATTERS:
             return None

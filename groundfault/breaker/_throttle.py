@@ -27,27 +27,31 @@ _ENOUGH: Final = 10
 class Throttle:
     """The share of calls that is sent. Idle, at no cost, until the callee refuses for the first time."""
 
-    __slots__ = ("_calm_seconds", "_calm_since", "_refused", "_sent", "_since", "active", "share")
+    __slots__ = ("_calm_seconds", "_calm_since", "_ended", "_refused", "_since", "active", "share")
 
     def __init__(self) -> None:
         self.active = False
         self.share = 1.0
         self._since = 0.0
-        self._sent = 0
+        self._ended = 0
         self._refused = 0
         self._calm_since = 0.0
         self._calm_seconds = 0
 
-    def sent(self) -> None:
-        """Count a call that is about to be made. Counted here and not at its end: a call in flight is not refused."""
-        self._sent += 1
+    def accepted(self) -> None:
+        """Count a call that ended otherwise than refused by the callee.
 
-    def refused(self, now: float, in_flight: int) -> None:
-        """Count a refusal by the callee. The first one wakes the throttle, with ``in_flight`` calls sent so far."""
+        Calls are counted at their end, like refusals: set against calls just sent, the refusals of those sent before
+        the share fell would make it fall twice.
+        """
+        self._ended += 1
+
+    def refused(self, now: float) -> None:
+        """Count a refusal by the callee. The first one wakes the throttle."""
         if not self.active:
             self.active = True
             self._begin(now)
-            self._sent = in_flight
+        self._ended += 1
         self._refused += 1
         self._calm_since = now
         self._calm_seconds = 0
@@ -68,16 +72,16 @@ class Throttle:
         if not self.active or age < _PERIOD_S:
             return
         calm = int((now - self._calm_since) / _PERIOD_S)
-        judged = bool(self._refused) and (self._sent >= _ENOUGH or age >= _PATIENCE_S)
+        judged = bool(self._refused) and (self._ended >= _ENOUGH or age >= _PATIENCE_S)
         if calm > 0:
             self._calm_since = now
         elif not judged:
             return
         if judged:
             calm -= 1  # the second that is judged
-            if self._sent:
-                accepted = max(0, self._sent - self._refused)
-                self.share = min(1.0, max(LEAST_SHARE, self.share * _K * accepted / self._sent))
+            if self._ended:
+                accepted = self._ended - self._refused
+                self.share = min(1.0, max(LEAST_SHARE, self.share * _K * accepted / self._ended))
         for _ in range(calm):
             if self.share >= 1.0:
                 break
@@ -88,7 +92,7 @@ class Throttle:
 
     def _begin(self, now: float) -> None:
         self._since = now
-        self._sent = 0
+        self._ended = 0
         self._refused = 0
 
 

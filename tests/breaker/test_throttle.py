@@ -12,10 +12,10 @@ def throttle(share, sent, refused, refused_at=0.0):
     made = Throttle()
     made.active = True
     made.share = share
-    for _ in range(sent):
-        made.sent()
+    for _ in range(sent - refused):
+        made.accepted()
     for _ in range(refused):
-        made.refused(refused_at, in_flight=0)
+        made.refused(refused_at)
     return made
 
 
@@ -31,12 +31,10 @@ def throttle(share, sent, refused, refused_at=0.0):
         (0.4, 40, 10, 1.0, 0.6),
         (1.0, 100, 100, 1.0, LEAST_SHARE),
         (0.01, 10, 10, 1.0, LEAST_SHARE),  # never less
-        (0.01, 10, 30, 1.0, LEAST_SHARE),  # refusals of calls of the second before
         (0.5, 9, 9, 1.0, 0.5),  # too few to judge
         (0.5, 9, 9, 3.99, 0.5),
         (0.5, 9, 9, 4.0, LEAST_SHARE),  # four seconds are enough of waiting
         (0.5, 9, 3, 4.0, 0.5 * 2 * 6 / 9),
-        (0.5, 0, 3, 4.0, 0.5),  # refusals of calls sent before: nothing to judge by
     ],
 )
 def test_a_second_with_refusals(share, sent, refused, age, after):
@@ -73,7 +71,7 @@ def test_seconds_without_are_counted_from_the_last_refusal():
     made.judge(1.0)
     made.judge(2.0)
     assert made.share == pytest.approx(0.08)
-    made.refused(2.5, in_flight=1)
+    made.refused(2.5)
     made.judge(3.0)
     made.judge(3.49)
     assert made.share == pytest.approx(0.08)
@@ -83,17 +81,18 @@ def test_seconds_without_are_counted_from_the_last_refusal():
 
 def test_it_sleeps_until_the_first_refusal_and_again_after_a_second_without():
     made = Throttle()
-    for _ in range(50):
-        made.sent()
+    made.judge(9.0)
     assert not made.active
-    made.refused(10.0, in_flight=20)
+    made.refused(10.0)
     assert made.active
     for _ in range(9):
-        made.refused(10.5, in_flight=3)
+        made.refused(10.5)
+    for _ in range(10):
+        made.accepted()
     made.judge(11.0)
-    assert made.share == 1.0  # 10 of the 20 that were in flight: what came before does not count
+    assert made.share == 1.0  # half were accepted
     assert made.active
-    made.sent()
+    made.accepted()
     made.judge(12.0)
     assert not made.active
 
@@ -106,16 +105,35 @@ def test_a_second_is_judged_once():
     assert made.share == 0.4
 
 
+def test_refusals_of_calls_sent_before_the_share_fell_do_not_make_it_fall_twice():
+    """The callee takes 20 of 100 calls a second and answers after 0.4 s, so each second ends what the last one sent."""
+    made, shares, late = Throttle(), [], 0
+    made.refused(0.0)
+    for second in range(10):
+        sent = 100 * made.share
+        ending = [late, sent * 0.6]
+        late = sent * 0.4
+        for calls, span_s in zip(ending, (0.4, 0.6), strict=True):
+            taken = min(round(calls), round(20 * span_s))
+            for _ in range(taken):
+                made.accepted()
+            for _ in range(round(calls) - taken):
+                made.refused(second + 0.9)
+        made.judge(second + 1.0)
+        shares.append(made.share)
+    assert min(shares) > 0.2  # 0.4 is right; counted against the calls just sent it came down to 0.1
+
+
 def test_it_follows_a_spike_down_at_once_and_up_within_seconds():
     """The callee takes 100 of 800 calls a second for 20 s, then all."""
     made, shares = Throttle(), []
     for second in range(30):
         offered = 800 if second < 20 else 100
         sent = round(offered * made.share)
-        for _ in range(sent):
-            made.sent()
         for _ in range(max(0, sent - 100)):
-            made.refused(float(second), in_flight=sent)
+            made.refused(float(second))
+        for _ in range(min(sent, 100)):
+            made.accepted()
         made.judge(second + 1.0)
         shares.append(made.share)
     assert shares[0] == pytest.approx(0.25)
@@ -134,9 +152,9 @@ def test_the_share_stays_within_its_bounds_and_falls_only_on_refusals(share, sec
     refused_since_judged = 0
     for sent, refused, wait in seconds:
         for _ in range(sent):
-            made.sent()
+            made.accepted()
         for _ in range(refused):
-            made.refused(now, in_flight=sent)
+            made.refused(now)
         refused_since_judged += refused
         now += wait
         before = made.share
