@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from groundfault.shedding._wait import Bracket, bracket
 
-__all__ = ["SelfTest", "peer_of_asgi", "read", "self_test", "socket_of_asgi", "socket_of_wsgi"]
+__all__ = ["SelfTest", "read", "self_test"]
 
 # struct tcp_info, append-only since Linux 2.6: state u8 at 0, last_data_sent u32 at 44, last_data_recv u32 at 52, in ms
 _FIELDS: Final = Struct("=B43xI4xI")
@@ -26,36 +26,6 @@ _LENGTH: Final = 56
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
 _AF_UNIX: Final = getattr(socket, "AF_UNIX", None)
 _LINUX: Final = sys.platform == "linux" and _TCP_INFO is not None  # FreeBSD has the layout, in microseconds
-
-
-def socket_of_wsgi(environ: dict[str, Any]) -> Any:
-    """Return the request's socket on gunicorn (any worker class) and werkzeug, else None."""
-    return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-
-
-def socket_of_asgi(receive: object) -> Any:
-    """Return the request's socket on uvicorn (h11 or httptools, asyncio or uvloop), else None.
-
-    ``receive`` is a bound method of the server's own object as long as no middleware in front has replaced it.
-    """
-    transport = getattr(getattr(receive, "__self__", None), "transport", None)
-    return None if transport is None else transport.get_extra_info("socket")
-
-
-def peer_of_asgi(receive: object, sock: Any, named: str | None) -> str | None:
-    """Return the address at the other end of the request's socket, None if that is a unix socket, "" if not known.
-
-    ``sock`` comes from :func:`socket_of_asgi`.
-    ``named`` is what the server says, believed only where there is no way to the socket:
-    behind uvicorn's ``--forwarded-allow-ips`` it is taken from ``X-Forwarded-For``, and it is None as well for
-    a TCP peer that has reset its connection already.
-    """
-    if sock is None:
-        return named
-    if _AF_UNIX is not None and getattr(sock, "family", None) == _AF_UNIX:
-        return None
-    address = receive.__self__.transport.get_extra_info("peername")  # type: ignore[attr-defined]  # as just above
-    return str(address[0]) if isinstance(address, tuple) else ""
 
 
 def read(sock: Any, *, continued: bool = False) -> Bracket | str:

@@ -9,10 +9,11 @@ from typing import Any, Final, Unpack
 
 from groundfault import wire
 from groundfault.events import Sink, Sinks
+from groundfault.shedding._connection import connection_of_asgi
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, retry_after
 from groundfault.shedding._routes import route_of
-from groundfault.shedding._socket import peer_of_asgi, read, self_test, socket_of_asgi
+from groundfault.shedding._socket import self_test
 from groundfault.shedding._threads import ThreadQueue, runs_in_thread, thread_queue
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
@@ -61,7 +62,7 @@ class LoadShedder:
             await self.app(scope, receive, send)
             return
         try:
-            visit = _arrive(shedder, scope, receive)
+            visit = _arrive(shedder, scope, receive, send)
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
             shedder.failed("asgi arrival", error)
             await self.app(scope, receive, send)
@@ -86,11 +87,11 @@ class LoadShedder:
             _learn(visit, scope)
 
 
-def _arrive(shedder: Shedder, scope: Scope, receive: Receive) -> Visit:
+def _arrive(shedder: Shedder, scope: Scope, receive: Receive, send: Send) -> Visit:
     self_test.start()
     method, path = scope["method"], scope["path"]
     headers = _Headers(scope["headers"])
-    sock = socket_of_asgi(receive)
+    connection = connection_of_asgi(scope, receive, send)
     client = scope.get("client")
     peer = client[0] if client else None
     return arrive(
@@ -100,8 +101,8 @@ def _arrive(shedder: Shedder, scope: Scope, receive: Receive) -> Visit:
         headers=headers,
         hinted=headers.hinted,
         peer=peer,
-        via=peer_of_asgi(receive, sock, peer) if headers.hinted else peer,
-        reading=read(sock),
+        via=connection.peer(peer) if headers.hinted else peer,
+        reading=connection.read(),
         on_loop=True,
         threads=_threads(shedder, route_of(method, path)),
     )
@@ -223,8 +224,8 @@ class _Answer:
         length = request.get("content-length")
         if request.get("transfer-encoding") is None and (length is None or not re.search("[1-9]", length)):
             return False
-        server = type(getattr(self._receive, "__self__", None)).__module__
-        return request.get("expect") is not None or not server.startswith("uvicorn.")
+        connection = connection_of_asgi(self._scope, self._receive, self._send)
+        return request.get("expect") is not None or not connection.drains_bodies
 
 
 def _is_ours(header: tuple[bytes, bytes]) -> bool:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 from groundfault import wire
 from groundfault.events import Sink, Sinks
+from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, Visit, arrive, retry_after
-from groundfault.shedding._socket import read, self_test, socket_of_wsgi
+from groundfault.shedding._socket import self_test
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
 
@@ -96,7 +97,7 @@ def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:
         hinted=hinted,
         peer=peer,
         via=peer,
-        reading=read(socket_of_wsgi(environ), continued="HTTP_EXPECT" in environ),
+        reading=connection_of_wsgi(environ).read(continued="HTTP_EXPECT" in environ),
         on_loop=False,
     )
 

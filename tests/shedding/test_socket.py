@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from groundfault.shedding import _socket
-from groundfault.shedding._socket import SelfTest, read, socket_of_asgi, socket_of_wsgi
+from groundfault.shedding._socket import SelfTest, read
 from groundfault.shedding._wait import Bracket
 
 
@@ -92,30 +92,6 @@ def test_elsewhere_than_on_linux_there_is_no_signal(pair, monkeypatch):
     test = SelfTest()
     test.start()
     assert test.failure is None
-
-
-@pytest.mark.parametrize("name", ["gunicorn.socket", "werkzeug.socket"])
-def test_the_way_to_the_socket_under_wsgi(name):
-    sock = object()
-    assert socket_of_wsgi({name: sock}) is sock
-    assert socket_of_wsgi({}) is None
-
-
-def test_the_way_to_the_socket_under_asgi():
-    sock = object()
-
-    class Cycle:
-        transport = SimpleNamespace(get_extra_info={"socket": sock}.get)
-
-        async def receive(self):
-            pass
-
-    async def wrapped():
-        pass
-
-    assert socket_of_asgi(Cycle().receive) is sock
-    assert socket_of_asgi(wrapped) is None
-    assert socket_of_asgi(None) is None
 
 
 def test_this_kernel_passes_the_self_test():
