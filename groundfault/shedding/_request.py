@@ -24,7 +24,7 @@ from groundfault.vocabulary import Criticality, Mode, Reason
 if TYPE_CHECKING:
     from contextvars import Token
 
-__all__ = ["HINTS", "TRACEPARENT", "Visit", "arrive", "retry_after"]
+__all__ = ["HINTS", "TRACEPARENT", "VISIT", "Visit", "arrive", "retry_after"]
 
 HINTS: Final = (
     wire.TIMEOUT_MS,
@@ -38,6 +38,8 @@ HINTS: Final = (
 )
 """Every request header that is understood here. A request without any of them is not asked for each."""
 TRACEPARENT: Final = "Traceparent"
+VISIT: Final = "groundfault.visit"
+"""The key of a WSGI environ under which a worker class of ours hands on what it has decided. No header can set it."""
 
 _TRACE_LENGTH: Final = 55  # W3C Trace Context, version 00
 _TRACE_SIGNS: Final = frozenset("0123456789abcdef-")

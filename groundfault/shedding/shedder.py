@@ -32,7 +32,7 @@ from groundfault.shedding.snapshot import ShedderSnapshot
 from groundfault.vocabulary import Criticality, Mode, Reason
 from groundfault.wire import key_fraction
 
-__all__ = ["Admission", "Shedder"]
+__all__ = ["Admission", "Shedder", "live_shedders"]
 
 TCP_INFO: Final = "tcp-info"
 REQUEST_START: Final = "request-start"
@@ -384,6 +384,11 @@ class Shedder:
         if self._signal == TCP_INFO:
             refused.pop(TCP_INFO, None)
         return refused
+
+
+def live_shedders() -> list[Shedder]:
+    """Return the shedders of this process, in no order; for kits that look for the application's."""
+    return list(_all)
 
 
 def _renew_all() -> None:

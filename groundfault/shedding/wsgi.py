@@ -9,7 +9,7 @@ from groundfault import wire
 from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._propagation import Verdict
-from groundfault.shedding._request import HINTS, Visit, arrive, retry_after
+from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
 from groundfault.shedding._socket import self_test
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
@@ -58,7 +58,7 @@ class WSGILoadShedder:
         if shedder.bypassed:
             return self.app(environ, start_response)
         try:
-            visit = _arrive(shedder, environ)
+            visit = _handed_over(shedder, environ) or _arrive(shedder, environ)
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
             shedder.failed("wsgi arrival", error)
             return self.app(environ, start_response)
@@ -79,6 +79,17 @@ class WSGILoadShedder:
             answer.finish()
             raise
         return _SizedBody(body, answer) if isinstance(body, list | tuple) else _Body(body, answer)
+
+
+def _handed_over(shedder: Shedder, environ: "WSGIEnvironment") -> Visit | None:
+    """Return what a worker class of ours has decided already, with the same shedder; then it is not asked twice."""
+    visit = environ.pop(VISIT, None)
+    if not isinstance(visit, Visit):
+        return None
+    if visit.shedder is shedder:
+        return visit
+    visit.close()
+    return None
 
 
 def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:

@@ -15,7 +15,9 @@ from werkzeug.test import Client, EnvironBuilder
 from groundfault import _context
 from groundfault.errors import CircuitOpenError
 from groundfault.events import Sinks
-from groundfault.shedding.shedder import Shedder
+from groundfault.shedding._connection import connection_of_wsgi
+from groundfault.shedding._request import VISIT, arrive
+from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
 
 _OPEN = CircuitOpenError("db", "read", 1.0)
@@ -309,3 +311,48 @@ def test_a_mounted_application_has_its_whole_path(shedder):
     body = WSGILoadShedder(_list, shedder=shedder)(_environ(SCRIPT_NAME="/shop", PATH_INFO="/cart"), lambda *_: None)
     body.close()
     assert shedder.route("GET /shop/cart").name == "GET /shop/cart"
+
+
+def _decided(shedder, environ):
+    return arrive(
+        shedder,
+        method="GET",
+        path="/",
+        headers={},
+        hinted=False,
+        peer="127.0.0.1",
+        via="127.0.0.1",
+        reading=connection_of_wsgi(environ).read(),
+        on_loop=False,
+    )
+
+
+def test_what_a_worker_has_decided_is_not_decided_again(shedder):
+    seen = []
+
+    def app(environ, start_response):
+        seen.append((VISIT in environ, shedder.snapshot().in_flight, _context.current()))
+        return _list(environ, start_response)
+
+    environ = _environ()
+    visit = environ[VISIT] = _decided(shedder, environ)
+    body = WSGILoadShedder(app, shedder=shedder)(environ, lambda *_: None)
+    body.close()
+    visit.close()  # by the worker, whatever became of it
+    assert seen == [(False, 1, visit.context)]
+    snapshot = shedder.snapshot()
+    assert (sum(snapshot.admitted.values()), snapshot.in_flight) == (1, 0)
+
+
+def test_a_decision_of_somebody_else_s_is_ended_and_made_anew(shedder, clock):
+    stranger = Shedder(sinks=Sinks(), clock=clock)
+    for visit in (_decided(stranger, _environ()), "anything else"):
+        environ = _environ(**{VISIT: visit})
+        WSGILoadShedder(_list, shedder=shedder)(environ, lambda *_: None).close()
+    assert stranger.snapshot().in_flight == 0
+    assert sum(shedder.snapshot().admitted.values()) == 2
+
+
+def test_a_kit_finds_the_shedders_of_this_process(shedder):
+    assert shedder in live_shedders()
+    assert all(isinstance(each, Shedder) for each in live_shedders())
