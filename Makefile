@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /'
@@ -32,6 +32,11 @@ lint: $(STAMP)  ## ruff, mypy and the import contracts
 
 bench: $(STAMP)  ## costs, beside the peers in the same run
 	$(BIN)/python bench/breaker_cost.py
+
+soak: $(STAMP)  ## ten times as many random cases, then ten minutes of fuzzing (about half an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group soak
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m 'not e2e' $(ARGS)
+	$(BIN)/python soak/fuzz_headers.py --seconds 600
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build dist demo-report .mypy_cache .ruff_cache .pytest_cache .hypothesis
