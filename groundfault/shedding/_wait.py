@@ -5,23 +5,54 @@ arrived, whatever queues it has passed since; ``tcpi_last_data_sent`` is how lon
 answered. The true wait of a whole request lies between them, and for the usual request of one segment it is the lower.
 """
 
+from enum import Enum
 from typing import Final, NamedTuple
 
-__all__ = ["Bracket", "Offset", "bracket", "header_age"]
+__all__ = ["LEFT", "Bracket", "Offset", "Peer", "bracket", "header_age"]
 
-_ESTABLISHED: Final = 1
-_HALF_CLOSED: Final = 8  # CLOSE_WAIT: the peer has sent all it will and may still read
 _MAX_READING_MS: Final = 3_600_000  # an hour: no server leaves a request lying for longer, so it is not a wait
 
 _EARLIEST_S: Final = -0.05  # clocks kept by NTP agree better than this
 _LATEST_S: Final = 30.0  # usual limit of proxies in front; a header older than this was not meant for this attempt
 
 
+class Peer(Enum):
+    """What the other end of the connection has done by the time its request is looked at.
+
+    ``HALF_CLOSED``: it has closed its sending half. That is how most clients leave; a few, such as ``nc``, then read on.
+    ``GONE``: nothing can be sent to it any more. Either it has reset the connection, or this server has closed it.
+    """
+
+    HERE = "here"
+    HALF_CLOSED = "half-closed"
+    GONE = "gone"
+
+
+# The states of include/net/tcp_states.h in which a request can be found.
+_PEERS: Final = {
+    1: Peer.HERE,  # ESTABLISHED
+    8: Peer.HALF_CLOSED,  # CLOSE_WAIT
+    7: Peer.GONE,  # CLOSE, after a reset
+    **dict.fromkeys((4, 5, 6, 9, 11), Peer.GONE),  # FIN_WAIT1 and 2, TIME_WAIT, LAST_ACK, CLOSING: our half is closed
+}
+
+
 class Bracket(NamedTuple):
-    """Bounds of one request's wait, in seconds."""
+    """Bounds of one request's wait, in seconds.
+
+    ``exact``: the lower one is the wait. Else the request came in pieces, and only its last one has waited so little:
+    a client that drips bytes keeps it near zero, so it is no proof that nobody else waits.
+    ``peer``: whether anybody still waits for the answer.
+    """
 
     lower_s: float
     upper_s: float
+    exact: bool = True
+    peer: Peer = Peer.HERE
+
+
+LEFT: Final = Bracket(0.0, 0.0, exact=False, peer=Peer.GONE)
+"""For a connection that the server itself knows to be closed, so that the kernel cannot be asked how long it waited."""
 
 
 def bracket(state: int, last_data_sent_ms: int, last_data_recv_ms: int) -> Bracket | None:
@@ -30,9 +61,13 @@ def bracket(state: int, last_data_sent_ms: int, last_data_recv_ms: int) -> Brack
     Who was answered while the request lay there has pipelined it. Until then it waited for its own connection,
     which is no queue of this server's, or any client could make one appear; so its wait is counted from that answer.
     """
-    if state not in (_ESTABLISHED, _HALF_CLOSED) or last_data_recv_ms > _MAX_READING_MS:
+    peer = _PEERS.get(state)
+    if peer is None or last_data_recv_ms > _MAX_READING_MS:
         return None
-    return Bracket(min(last_data_sent_ms, last_data_recv_ms) / 1e3, max(last_data_sent_ms, last_data_recv_ms) / 1e3)
+    sent_s, recv_s = last_data_sent_ms / 1e3, last_data_recv_ms / 1e3
+    if sent_s < recv_s:
+        return Bracket(sent_s, recv_s, peer=peer)
+    return Bracket(recv_s, sent_s, peer=peer)
 
 
 def header_age(started: float | None, wall_now: float) -> float | None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundfault.shedding._wait import Bracket, Offset, bracket, header_age
+from groundfault.shedding._wait import LEFT, Bracket, Offset, Peer, bracket, header_age
 
 _NOW = 1_600_000_000.0
 
@@ -16,8 +16,12 @@ _NOW = 1_600_000_000.0
         (1, 300, 300, Bracket(0.3, 0.3)),
         (1, 5000, 120, Bracket(0.12, 5.0)),  # kept alive: the previous answer was long ago
         (1, 40, 120, Bracket(0.04, 0.12)),  # pipelined: until the answer in front was sent it waited for its own
-        (8, 120, 120, Bracket(0.12, 0.12)),  # the peer has closed its half, and may still read
-        (7, 120, 120, None),  # reset
+        (8, 120, 120, Bracket(0.12, 0.12, peer=Peer.HALF_CLOSED)),  # the peer may still read
+        (7, 5000, 120, Bracket(0.12, 5.0, peer=Peer.GONE)),  # reset
+        (4, 0, 40, Bracket(0.0, 0.04, peer=Peer.GONE)),  # this server has shut its own half
+        (9, 0, 40, Bracket(0.0, 0.04, peer=Peer.GONE)),
+        (7, 0, 3_600_001, None),
+        (3, 0, 0, None),  # a connection that is not made yet
         (10, 0, 0, None),  # a listener
         (0, 0, 0, None),
         (1, 0, 3_600_001, None),
@@ -26,6 +30,10 @@ _NOW = 1_600_000_000.0
 )
 def test_the_bracket_of_a_reading(state, sent_ms, recv_ms, expected):
     assert bracket(state, sent_ms, recv_ms) == expected
+
+
+def test_who_has_left_proves_nothing_about_the_queue():
+    assert (LEFT.peer, LEFT.exact) == (Peer.GONE, False)
 
 
 @given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
