@@ -5,81 +5,130 @@ and the two shells know none of them.
 """
 
 import socket
-from typing import Any, Final, Protocol
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from groundfault.shedding._socket import read
+from groundfault.events import note_internal_error
+from groundfault.shedding._paths import Way, way_to_connection
+from groundfault.shedding._socket import Connection, borrow
 from groundfault.shedding._wait import Bracket
 
-__all__ = ["Connection", "connection_of_asgi", "connection_of_wsgi"]
+__all__ = ["CONNECTION", "Connection", "connection_of_asgi", "connection_of_wsgi"]
 
-TCP_INFO: Final = "tcp-info"
-_AF_UNIX: Final = getattr(socket, "AF_UNIX", None)
+CONNECTION: Final = "groundfault.connection"
+"""Where a worker or protocol class may put a :class:`Connection` of its own making: into the scope or the environ."""
+
+_NO_CONNECTION: Final = Connection(None)
+_ATTRIBUTE: Final = "_groundfault_connection"
 
 
-class Connection(Protocol):
-    """What the shells ask of a connection. Nothing here raises.
+# --- ASGI -------------------------------------------------------------------------------------------------------------
 
-    ``signal``: the name of what measures the wait here, as in the snapshot.
-    ``drains_bodies``: the server reads what is left of a request's body by itself and keeps the connection.
+
+def connection_of_asgi(scope: object, receive: object, send: object) -> Connection:
+    """Return the connection of an ASGI request, the same object for every request on it. Never raises.
+
+    uvicorn, gunicorn, hypercorn and daphne are known, below any middleware as well.
     """
+    try:
+        if isinstance(scope, dict):
+            given = scope.get(CONNECTION)
+            if isinstance(given, Connection):
+                return given
+        way = way_to_connection(receive, send)
+        if way is None:
+            return _NO_CONNECTION
+        known: object = getattr(way.holder, _ATTRIBUTE, None)
+        if isinstance(known, Connection):
+            return known
+        made = _made(way)
+        setattr(way.holder, _ATTRIBUTE, made)
+    except Exception as error:  # noqa: BLE001  a server of another shape than expected must not cost the request
+        note_internal_error("way to the connection", error)
+        return _NO_CONNECTION
+    return made
 
-    signal: str
-    drains_bodies: bool
+
+def _made(way: Way) -> Connection:
+    transport = way.transport
+    if transport is None:
+        return Connection(None, drains_bodies=way.drains_bodies)
+    info = getattr(transport, "get_extra_info", None)
+    if info is None:
+        return _of_twisted(transport)
+    sock = info("socket")
+    closing = None
+    if type(sock).__module__.partition(".")[0] == "uvloop":
+        # It would build a socket for each question, at 5 µs.
+        sock = borrow(sock.fileno(), sock.family)
+        closing = transport.is_closing
+    else:
+        sock = getattr(sock, "_sock", sock)  # asyncio's TransportSocket, a layer of Python
+    return Connection(
+        sock,
+        peername=info("peername"),
+        is_closing=closing,
+        tls=info("sslcontext") is not None,
+        streams=way.streams,
+        drains_bodies=way.drains_bodies,
+    )
+
+
+def _of_twisted(transport: Any) -> Connection:
+    tls = False
+    for _ in range(3):
+        sock = getattr(transport, "socket", None)
+        if sock is not None:
+            return Connection(sock, tls=tls)
+        transport, tls = getattr(transport, "transport", None), True
+    return _NO_CONNECTION
+
+
+# --- WSGI -------------------------------------------------------------------------------------------------------------
+
+_counted: "WeakKeyDictionary[Any, int]" = WeakKeyDictionary()
+
+
+class _Kept(Connection):
+    """Made anew for each request, because a socket has no place to keep it; what has come before is kept beside it."""
+
+    __slots__ = ()
 
     def read(self, *, continued: bool = False) -> Bracket | str:
-        """Return between what the wait of the request at hand lies, or in words why that cannot be told.
-
-        ``continued``: the server has sent ``100 Continue`` for it, which is not the end of one in front of it.
-        """
-
-    def peer(self, named: str | None) -> str | None:
-        """Return the address at the other end of the socket, None for a unix socket, "" if it is not known.
-
-        ``named`` is what the server says, believed only where there is no way to the socket:
-        behind uvicorn's ``--forwarded-allow-ips`` it is taken from ``X-Forwarded-For``, and it is None as well for
-        a TCP peer that has reset its connection already.
-        """
-
-
-class _Socket:
-    """A connection whose socket object is at hand."""
-
-    __slots__ = ("_peername", "_sock", "drains_bodies", "signal")
-
-    def __init__(self, sock: Any, *, peername: object = None, drains_bodies: bool = False) -> None:
-        self.signal = TCP_INFO
-        self._sock = sock
-        self._peername = peername
-        self.drains_bodies = drains_bodies
-
-    def read(self, *, continued: bool = False) -> Bracket | str:
-        return read(self._sock, continued=continued)
-
-    def peer(self, named: str | None) -> str | None:
-        if self._sock is None:
-            return named
-        if _AF_UNIX is not None and getattr(self._sock, "family", None) == _AF_UNIX:
-            return None
-        return str(self._peername[0]) if isinstance(self._peername, tuple) else ""
+        try:
+            self._segments = _counted.get(self._sock, 0)
+            answer = super().read(continued=continued)
+            _counted[self._sock] = self._segments
+        except TypeError as error:  # a stranger's object that nothing can refer to
+            return f"TCP_INFO: {error}"
+        return answer
 
 
 def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
-    """Return the connection of a WSGI request: gunicorn (any worker class), werkzeug."""
-    return _Socket(environ.get("gunicorn.socket") or environ.get("werkzeug.socket"))
+    """Return the connection of a WSGI request. Never raises.
 
-
-def connection_of_asgi(scope: object, receive: object, send: object) -> Connection:  # noqa: ARG001  other servers' ways need them
-    """Return the connection of an ASGI request: uvicorn (h11 or httptools, asyncio or uvloop).
-
-    ``receive`` is a bound method of the server's own object as long as no middleware in front has replaced it.
+    gunicorn (any worker class), werkzeug, waitress and cheroot are known; servers whose input is a file of the
+    socket's, such as wsgiref, follow from it.
     """
-    owner = getattr(receive, "__self__", None)
-    transport = getattr(owner, "transport", None)
-    drains_bodies = type(owner).__module__.startswith("uvicorn.")
-    if transport is None:
-        return _Socket(None, drains_bodies=drains_bodies)
-    return _Socket(
-        transport.get_extra_info("socket"),
-        peername=transport.get_extra_info("peername"),
-        drains_bodies=drains_bodies,
-    )
+    try:
+        given = environ.get(CONNECTION)
+        if isinstance(given, Connection):
+            return given
+        sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket") or _socket_of(environ)
+        if sock is None:
+            return _NO_CONNECTION
+        tls = hasattr(sock, "selected_alpn_protocol")
+        return (_Kept if environ.get("wsgi.multithread") else Connection)(sock, tls=tls)
+    except Exception as error:  # noqa: BLE001  as above
+        note_internal_error("way to the connection", error)
+        return _NO_CONNECTION
+
+
+def _socket_of(environ: dict[str, Any]) -> object | None:
+    channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    if channel is not None:
+        return getattr(channel, "socket", None)
+    source = environ.get("wsgi.input")  # cheroot, wsgiref, gevent.pywsgi: layers round a file of the socket's
+    for name in ("rfile", "raw", "_sock"):
+        source = getattr(source, name, source)
+    return source if isinstance(source, socket.socket) else None

@@ -6,48 +6,190 @@ queue of threads, and the lag of an event loop. Its resolution is one tick of th
 Nothing here raises: where the kernel cannot be asked, the cause is returned in words.
 
 Blind spots: unix sockets; TLS that this process terminates, on a connection's first request (the handshake comes after
-the wait); HTTP/2 (frames of other streams move the reading); a proxy in front is seen only from its own connection on.
+the wait); HTTP/2 with several streams open (frames of the others move the reading); a proxy in front is seen only from
+its own connection on.
 """
 
+import errno
 import os
 import socket
 import sys
 import threading
-from struct import Struct
+from collections.abc import Callable, Sized
+from struct import Struct, error
 from typing import Any, Final
 
 from groundfault.shedding._wait import Bracket, bracket
 
-__all__ = ["SelfTest", "read", "self_test"]
+__all__ = ["NO_WAY", "TCP_INFO", "Connection", "SelfTest", "borrow", "read", "self_test"]
 
-# struct tcp_info, append-only since Linux 2.6: state u8 at 0, last_data_sent u32 at 44, last_data_recv u32 at 52, in ms
-_FIELDS: Final = Struct("=B43xI4xI")
-_LENGTH: Final = 56
-_TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
+TCP_INFO: Final = "tcp-info"
+
+# struct tcp_info, append-only since Linux 2.6: state u8 at 0, last_data_sent u32 at 44, last_data_recv u32 at 52, in
+# ms; data_segs_in u32 at 152, since Linux 4.6
+_FIELDS: Final = Struct("=B43xI4xI96xI")
+_OLD_FIELDS: Final = Struct("=B43xI4xI")
+_OPTION: Final = getattr(socket, "TCP_INFO", None)
 _AF_UNIX: Final = getattr(socket, "AF_UNIX", None)
-_LINUX: Final = sys.platform == "linux" and _TCP_INFO is not None  # FreeBSD has the layout, in microseconds
+_LINUX: Final = sys.platform == "linux" and _OPTION is not None  # FreeBSD has the layout, in microseconds
+
+_TICK_S: Final = 0.01
+"""Bounds as close as this say the same: two ticks of most kernels, one of the slowest."""
+
+NO_WAY: Final = "no way to the request's socket: unknown server, or a middleware in front that replaces receive()"
+_GONE: Final = "TCP_INFO: the connection is gone"
+_MULTIPLEXED: Final = "HTTP/2 with several streams open: frames of the others move the reading"
+_HANDSHAKE: Final = "TLS in this process: a handshake follows the wait of a connection's first request and hides it"
+
+
+class Connection:
+    """One TCP connection, or what stands in its place where there is no way to it. Nothing here raises.
+
+    Made once per connection where the server has an object for it, so that a request on a kept-alive connection costs
+    one ``getsockopt``.
+
+    ``sock``: needs no more than ``getsockopt``, and is never closed from here; None: there is no way, for ``cause``.
+    ``peername``: the address at the other end, as the socket gives it; None: it is asked when it matters.
+    ``is_closing``: asked before the socket is, where its descriptor may belong to somebody else by now.
+    ``tls``: this process terminates TLS on it.
+    ``streams``: the requests open on it, where HTTP/2 lets there be several.
+    ``drains_bodies``: the server reads what is left of a request's body by itself and keeps the connection.
+    """
+
+    __slots__ = (
+        "_ask",
+        "_cause",
+        "_handshake",
+        "_hides",
+        "_is_closing",
+        "_peername",
+        "_segments",
+        "_sock",
+        "_streams",
+        "drains_bodies",
+        "signal",
+    )
+
+    def __init__(
+        self,
+        sock: Any,
+        *,
+        cause: str = NO_WAY,
+        peername: object = None,
+        is_closing: Callable[[], bool] | None = None,
+        tls: bool = False,
+        streams: Sized | None = None,
+        drains_bodies: bool = False,
+    ) -> None:
+        self.signal = TCP_INFO
+        self.drains_bodies = drains_bodies
+        self._sock = sock  # also keeps a borrowed one alive
+        self._peername = peername
+        self._is_closing = is_closing
+        self._handshake = tls
+        self._streams = streams
+        self._hides = tls or streams is not None  # such a reading is not always one of the request at hand
+        self._segments = 0
+        self._ask = getattr(sock, "getsockopt", None) if _LINUX else None
+        if not _LINUX:
+            cause = f"no usable TCP_INFO on {sys.platform}"
+        elif sock is not None and self._ask is None:
+            cause = f"TCP_INFO: {type(sock).__name__} is no socket"
+        self._cause = cause
+
+    def read(self, *, continued: bool = False) -> Bracket | str:
+        """Return between what the wait of the request at hand lies, or in words why that cannot be told.
+
+        ``continued``: the server has sent ``100 Continue`` for it, which is not the end of one in front of it.
+        Asked once per request: a request that came in several segments since the last question is not ``exact``.
+        """
+        ask = self._ask
+        if ask is None or (self._is_closing is not None and self._is_closing()):
+            return self._cause if ask is None else _GONE
+        try:
+            info = ask(socket.IPPROTO_TCP, _OPTION, 160)
+            try:
+                state, sent_ms, recv_ms, segments = _FIELDS.unpack_from(info)
+            except error:
+                (state, sent_ms, recv_ms), segments = _OLD_FIELDS.unpack_from(info), 0
+            came, self._segments = segments - self._segments, segments
+            if continued or self._streams is not None:  # HTTP/2 sends frames of its own before the application runs
+                sent_ms = recv_ms
+            limits = bracket(state, sent_ms, recv_ms)
+        except Exception as failure:  # noqa: BLE001  a stranger's object may stand in the place of a socket
+            return self._why_not(failure)
+        if limits is None:
+            return _GONE
+        if self._hides and (cause := self._hidden_by()):
+            return cause
+        if came > 1 and limits.upper_s - limits.lower_s > _TICK_S:
+            return limits._replace(exact=False)
+        return limits
+
+    def _hidden_by(self) -> str | None:
+        if self._streams is not None and len(self._streams) > 1:
+            return _MULTIPLEXED
+        if self._handshake:
+            self._handshake = False
+            return _HANDSHAKE
+        return None
+
+    def _why_not(self, failure: Exception) -> str:
+        if not isinstance(failure, OSError):
+            return f"TCP_INFO: {type(failure).__name__}"
+        if self._is_unix():
+            return "a unix socket, which has no TCP_INFO"
+        if failure.errno == errno.EBADF:
+            return _GONE
+        return f"TCP_INFO: {os.strerror(failure.errno) if failure.errno else 'refused'}"
+
+    def _is_unix(self) -> bool:
+        return _AF_UNIX is not None and getattr(self._sock, "family", None) == _AF_UNIX
+
+    def peer(self, named: str | None) -> str | None:
+        """Return the address at the other end of the socket, None for a unix socket, "" if it is not known.
+
+        ``named`` is what the server says, believed only where there is no way to the socket:
+        behind uvicorn's ``--forwarded-allow-ips`` it is taken from ``X-Forwarded-For``, and it is None as well for
+        a TCP peer that has reset its connection already.
+        """
+        if self._sock is None:
+            return named
+        if self._is_unix():
+            return None
+        if self._peername is None:
+            self._peername = self._ask_peername()
+        return str(self._peername[0]) if isinstance(self._peername, tuple) else ""
+
+    def _ask_peername(self) -> object:
+        try:
+            return self._sock.getpeername()
+        except Exception:  # noqa: BLE001  gone, or no socket at all: then nobody is known
+            return ""
 
 
 def read(sock: Any, *, continued: bool = False) -> Bracket | str:
-    """Return between what the wait lies, or why the kernel cannot tell.
+    """Return between what the wait of the first request on a connection lies, or why the kernel cannot tell."""
+    return Connection(sock).read(continued=continued)
 
-    ``continued``: the server has sent ``100 Continue`` for this request, which is not the end of one in front of it.
+
+class _Borrowed(socket.socket):
+    """A descriptor that belongs to somebody else: it is never closed from here."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.detach()
+
+
+def borrow(descriptor: int, family: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """Return a socket of somebody else's descriptor, which closes nothing when it goes.
+
+    The number may be given to another connection once the owner has closed it: ask the owner before each use.
+    No duplicate is made, because that would hold back the FIN of a connection the server has closed.
+    Raises OSError if there is no such descriptor.
     """
-    if not _LINUX:
-        return f"no usable TCP_INFO on {sys.platform}"
-    if sock is None:
-        return "no way to the request's socket: unknown server, or a middleware in front that replaces receive()"
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LENGTH)
-        state, sent_ms, recv_ms = _FIELDS.unpack(info)
-        limits = bracket(state, recv_ms if continued else sent_ms, recv_ms)
-    except OSError as error:
-        if _AF_UNIX is not None and getattr(sock, "family", None) == _AF_UNIX:
-            return "a unix socket, which has no TCP_INFO"
-        return f"TCP_INFO: {os.strerror(error.errno) if error.errno else 'refused'}"
-    except Exception as error:  # noqa: BLE001  a stranger's object in the place of a socket
-        return f"TCP_INFO: {type(error).__name__}"
-    return "TCP_INFO: the connection is gone" if limits is None else limits
+    return _Borrowed(family, kind, 0, fileno=descriptor)
 
 
 class SelfTest:
@@ -76,8 +218,8 @@ class SelfTest:
         """Send a byte over loopback, wait 30 ms, and see whether the kernel says so."""
         try:
             self.failure = self._verdict()
-        except OSError as error:  # no loopback: then nothing is known against the field
-            self.failure = None if error.errno else str(error)
+        except OSError as failure:  # no loopback: then nothing is known against the field
+            self.failure = None if failure.errno else str(failure)
 
     def _verdict(self) -> str | None:
         with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
