@@ -9,7 +9,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from groundfault.events import note_internal_error
-from groundfault.shedding._paths import Way, way_to_connection
+from groundfault.shedding._paths import Way, find_owner
 from groundfault.shedding._socket import Connection, borrow
 from groundfault.shedding._wait import Bracket
 
@@ -35,14 +35,16 @@ def connection_of_asgi(scope: object, receive: object, send: object) -> Connecti
             given = scope.get(CONNECTION)
             if isinstance(given, Connection):
                 return given
-        way = way_to_connection(receive, send)
-        if way is None:
+        found = find_owner(receive, send)
+        if found is None:
             return _NO_CONNECTION
-        known: object = getattr(way.holder, _ATTRIBUTE, None)
+        owner, server = found
+        holder = server.holder(owner)
+        known: object = getattr(holder, _ATTRIBUTE, None)
         if isinstance(known, Connection):
             return known
-        made = _made(way)
-        setattr(way.holder, _ATTRIBUTE, made)
+        made = _made(server.way(owner))
+        setattr(holder, _ATTRIBUTE, made)
     except Exception as error:  # noqa: BLE001  a server of another shape than expected must not cost the request
         note_internal_error("way to the connection", error)
         return _NO_CONNECTION

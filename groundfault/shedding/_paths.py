@@ -12,99 +12,123 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Way", "way_to_connection"]
+__all__ = ["Server", "Way", "find_owner"]
 
 
 class Way(NamedTuple):
-    """What was found: the server's object for the connection, and what can be learned from it.
+    """What leads on from the server's object: to an asyncio transport, or to an object whose ``socket`` is the socket.
 
-    ``holder`` lives as long as the connection and may carry an attribute of ours.
-    ``transport`` is an asyncio transport, or an object whose attribute ``socket`` is the socket.
-    ``streams`` are the requests open on it, None where there is but one at a time.
+    ``streams``: the requests open on the connection; None where there is but one at a time.
+    ``drains_bodies``: the server reads what is left of a request's body by itself and keeps the connection.
     """
 
-    holder: Any
     transport: Any
     streams: Sized | None = None
     drains_bodies: bool = False
 
 
-_Follow = Callable[[Any], Way | None]
+class Server(NamedTuple):
+    """How to go on from an object of one server's.
+
+    ``holder`` returns the object that lives as long as the connection, which may carry an attribute of ours;
+    ``way`` is asked once per connection.
+    """
+
+    holder: Callable[[Any], Any]
+    way: Callable[[Any], Way]
 
 
-def _of_uvicorn(cycle: Any) -> Way | None:
-    """``RequestResponseCycle``, made anew for each request; its ``on_response`` is the protocol's."""
-    holder = getattr(getattr(cycle, "on_response", None), "__self__", cycle)
-    return Way(holder, getattr(cycle, "transport", None), drains_bodies=True)
+def _holder_of_uvicorn(cycle: Any) -> Any:
+    """``RequestResponseCycle`` is made anew for each request; its ``on_response`` is the protocol's."""
+    try:
+        return cycle.on_response.__self__
+    except AttributeError:
+        return cycle
 
 
-def _of_gunicorn(owner: Any) -> Way | None:
-    """``BodyReceiver``, or under HTTP/2 the ``ASGIProtocol`` itself."""
-    protocol = getattr(owner, "protocol", owner)
-    if not hasattr(protocol, "transport"):
-        return None
-    return Way(protocol, protocol.transport, getattr(getattr(protocol, "_h2_conn", None), "streams", None))
+def _way_of_uvicorn(cycle: Any) -> Way:
+    return Way(getattr(cycle, "transport", None), drains_bodies=True)
 
 
-def _of_hypercorn(stream: Any) -> Way | None:
+def _holder_of_gunicorn(owner: Any) -> Any:
+    """``BodyReceiver`` belongs to one request; under HTTP/2 closures hold the ``ASGIProtocol`` itself."""
+    return getattr(owner, "protocol", owner)
+
+
+def _way_of_gunicorn(owner: Any) -> Way:
+    protocol = _holder_of_gunicorn(owner)
+    return Way(protocol.transport, getattr(getattr(protocol, "_h2_conn", None), "streams", None))
+
+
+def _holder_of_hypercorn(stream: Any) -> Any:
     """``HTTPStream``, whose ``send`` is the H11 or H2 protocol's, whose ``send`` is the ``TCPServer``'s."""
+    return stream.send.__self__.send.__self__
+
+
+def _way_of_hypercorn(stream: Any) -> Way:
     protocol = stream.send.__self__
-    server = protocol.send.__self__
-    return Way(server, server.writer.transport, getattr(protocol, "streams", None))
+    return Way(protocol.send.__self__.writer.transport, getattr(protocol, "streams", None))
 
 
-def _of_daphne(request: Any) -> Way | None:
-    """``WebRequest``, a request of Twisted's; its transport holds the socket."""
-    transport = request.transport
-    return Way(transport, transport)
+def _holder_of_daphne(request: Any) -> Any:
+    """``WebRequest`` is a request of Twisted's; its transport holds the socket."""
+    return request.transport
 
 
-def _of_anything(owner: Any) -> Way | None:
-    """Whatever looks like an asyncio protocol."""
-    return Way(owner, owner.transport) if hasattr(getattr(owner, "transport", None), "get_extra_info") else None
+def _way_of_daphne(request: Any) -> Way:
+    return Way(request.transport)
 
 
-_SERVERS: Final[tuple[tuple[str, frozenset[str] | None, _Follow], ...]] = (
-    ("uvicorn.protocols.http.", None, _of_uvicorn),
-    ("gunicorn.asgi.", frozenset({"BodyReceiver", "ASGIProtocol"}), _of_gunicorn),
-    ("hypercorn.protocol.", frozenset({"HTTPStream"}), _of_hypercorn),
-    ("daphne.", frozenset({"WebRequest"}), _of_daphne),
+_UVICORN: Final = Server(_holder_of_uvicorn, _way_of_uvicorn)
+_GUNICORN: Final = Server(_holder_of_gunicorn, _way_of_gunicorn)
+_HYPERCORN: Final = Server(_holder_of_hypercorn, _way_of_hypercorn)
+_DAPHNE: Final = Server(_holder_of_daphne, _way_of_daphne)
+_ANY: Final = Server(lambda owner: owner, lambda owner: Way(owner.transport))
+
+_SERVERS: Final[tuple[tuple[str, frozenset[str] | None, Server], ...]] = (
+    ("uvicorn.protocols.http.", None, _UVICORN),
+    ("gunicorn.asgi.", frozenset({"BodyReceiver", "ASGIProtocol"}), _GUNICORN),
+    ("hypercorn.protocol.", frozenset({"HTTPStream"}), _HYPERCORN),
+    ("daphne.", frozenset({"WebRequest"}), _DAPHNE),
 )
 """By module: the classes that lead to the connection, None for all of them, and how."""
 
-_followers: dict[type, _Follow | None] = {}
+_known: dict[type, Server | None] = {}
 
 
-def _follower(owner: object) -> _Follow | None:
+def _server_of(owner: object) -> Server | None:
     """Return how to get from an object of a server's to its connection, None for any other object."""
     kind = type(owner)
     try:
-        return _followers[kind]
+        return _known[kind]
     except KeyError:
-        follow = next(filter(None, map(_follower_of, kind.__mro__)), None)  # its subclasses may live anywhere
-        if len(_followers) < _REMEMBERED:
-            _followers[kind] = follow
-        return follow
+        server = next(filter(None, map(_server_of_class, kind.__mro__)), None)  # its subclasses may live anywhere
+        if len(_known) < _REMEMBERED:
+            _known[kind] = server
+        return server
 
 
-def _follower_of(kind: type) -> _Follow | None:
-    for module, names, follow in _SERVERS:
+def _server_of_class(kind: type) -> Server | None:
+    for module, names, server in _SERVERS:
         if kind.__module__.startswith(module) and (names is None or kind.__name__ in names):
-            return follow
+            return server
     return None
 
 
-def way_to_connection(receive: object, send: object) -> Way | None:
-    """Return the way to the connection of a request, or None. Raises whatever the strangers on the way do."""
-    owner = getattr(receive, "__self__", None)
-    follow = _follower(owner)
-    if follow is not None:
-        return follow(owner)
+def find_owner(receive: object, send: object) -> tuple[object, Server] | None:
+    """Return the server's object that a request's callables belong to, and how to go on from there; None: unknown.
+
+    Below wrappers too. What looks like an asyncio protocol is good enough if nothing better is found.
+    """
+    owner: Any = getattr(receive, "__self__", None)
+    server = _server_of(owner)
+    if server is not None:
+        return owner, server
     found = _search(receive, send)
     if found is not None:
-        follow = _follower(found)
-        return None if follow is None else follow(found)
-    return _of_anything(owner)
+        server = _server_of(found)
+        return None if server is None else (found, server)
+    return (owner, _ANY) if hasattr(getattr(owner, "transport", None), "get_extra_info") else None
 
 
 # --- wrappers ---------------------------------------------------------------------------------------------------------
@@ -135,7 +159,7 @@ def _search(receive: object, send: object) -> object | None:
                 found = _take(found, step)
         except (AttributeError, LookupError, TypeError, ValueError):  # the same wrapper round something else
             found = None
-        if _follower(found) is not None:
+        if _server_of(found) is not None:
             return found
         known = 0
     if known >= _TRIES:
@@ -165,7 +189,7 @@ def _walk(pair: tuple[object, object]) -> tuple[_Steps, object | None]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if _follower(node) is not None:
+        if _server_of(node) is not None:
             return steps, node
         if len(steps) < _DEPTH:
             queue.extend(((*steps, step), each) for step, each in _neighbors(node) if not isinstance(each, _LEAVES))
