@@ -201,12 +201,17 @@ class _Answer:
     def _close_connection(self) -> None:
         """Tell gunicorn to close: it would promise to keep the connection, then break it because of the unread body.
 
-        By its own switch, because PEP 3333 forbids applications the Connection header and gunicorn discards it.
+        Cheroot as well: it would take what is left of a chunked body for the next request.
+        By their own switches, because PEP 3333 forbids applications the Connection header and gunicorn discards it.
         Other servers read what is left, or never keep a connection.
         """
-        force_close = getattr(getattr(self._start_response, "__self__", None), "force_close", None)
+        server = getattr(self._start_response, "__self__", None)
+        force_close = getattr(server, "force_close", None)
         if callable(force_close):
             force_close()
+        request = getattr(server, "req", None)
+        if hasattr(request, "close_connection"):
+            request.close_connection = True
 
     def abandon(self) -> None:
         """Give the place back of an answer that was never closed."""

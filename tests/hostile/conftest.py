@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from select import select
 from typing import Any, Self
 
 import pytest
@@ -169,6 +170,10 @@ class Connection:
         if self._exactly(2) != b"\r\n":
             raise GarbageError(data)
         return data
+
+    def answers(self, within_s: float) -> bool:
+        """Return whether anything comes in time."""
+        return bool(select([self.socket], [], [], within_s)[0])
 
     def receive_some(self) -> bytes:
         """Return whatever is there; b"" at the end."""
