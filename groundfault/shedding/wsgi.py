@@ -210,7 +210,7 @@ class _Answer:
         if callable(force_close):
             force_close()
         request = getattr(server, "req", None)
-        if hasattr(request, "close_connection"):
+        if request is not None and hasattr(request, "close_connection"):
             request.close_connection = True
 
     def abandon(self) -> None:
