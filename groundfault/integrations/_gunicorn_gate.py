@@ -1,0 +1,248 @@
+"""The decision in front of gunicorn's parser: whom to ask, what to read, and the bytes of a refusal."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from socket import MSG_DONTWAIT, MSG_PEEK
+from threading import local
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gunicorn import SERVER
+from gunicorn.util import http_date
+
+from groundfault import wire
+from groundfault._clock import monotonic
+from groundfault.shedding._head import CHUNKED, Head, Limits, needle, read_head
+from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
+from groundfault.shedding._socket import read, self_test
+from groundfault.shedding._wait import Bracket
+from groundfault.shedding.shedder import Shedder, live_shedders
+from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.vocabulary import Reason
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["Gate", "Refused", "limits_of"]
+
+CLEAR_S: Final = 0.002
+"""A wait up to this is none: the control law admits it whatever happens, so the parser may have it at once."""
+_LOG_S: Final = 60.0
+_PEEKED: Final = 8192  # gunicorn's own first read; a longer head is left to it
+_NOW: Final = MSG_PEEK | MSG_DONTWAIT
+
+_NEEDLES: Final = tuple(map(needle, HINTS))
+# A request whose headers begin with none of these has no hint: two looks instead of eight.
+_FIRST_WORDS: Final = tuple({each.partition(b"-")[0] for each in _NEEDLES})
+
+_DEFAULT_LINE: Final = 8190  # gunicorn's MAX_REQUEST_LINE and DEFAULT_MAX_HEADERFIELD_SIZE, for 0 and beyond
+_DEFAULT_FIELDS: Final = 32_768
+
+
+class Refused(NamedTuple):
+    """A request that is not to be parsed. ``consumed``: bytes it takes up in the socket's buffer, all of them there.
+
+    ``whole``: nothing else is in the buffer, so the connection may be kept, or closed at once.
+    """
+
+    visit: Visit
+    reason: Reason
+    head: Head
+    consumed: int
+    whole: bool
+
+
+def limits_of(cfg: Any) -> Limits:
+    """Return what this configuration of gunicorn allows of a request's head."""
+    line = cfg.limit_request_line
+    fields = cfg.limit_request_fields
+    field = cfg.limit_request_field_size
+    return Limits(
+        line=line if 0 < line < _DEFAULT_LINE else _DEFAULT_LINE,
+        fields=fields if 0 < fields < _DEFAULT_FIELDS else _DEFAULT_FIELDS,
+        field=field if field > 0 else _DEFAULT_LINE,
+        # Two that differ about the scheme are an error of the client's.
+        single=(needle("Host"), needle("Content-Type"), *map(needle, cfg.secure_scheme_headers)),
+        prefix=os.environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"),
+    )
+
+
+def _is_plain(cfg: Any) -> bool:
+    """Return whether what comes over the sockets is HTTP/1 from its first byte on."""
+    if cfg.is_ssl or getattr(cfg, "protocol", "http") != "http" or "h2" in getattr(cfg, "http_protocols", ()):
+        return False
+    return cfg.proxy_protocol in {False, "off"}  # a flag up to gunicorn 24, a mode since
+
+
+class Gate:
+    """Decides for one worker. ``look`` may be called from any of its threads.
+
+    ``shedder``: the application's; None where there are several, and each middleware decides for itself.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        self._log = worker.log
+        self._limits = limits_of(worker.cfg)
+        self._handed = local()
+        self.shedder: Shedder | None = None
+        self.is_plain = _is_plain(worker.cfg)
+        self.draining = False
+        self._waiting = False  # the last reading showed a wait: then the bytes are worth a look first
+        self._refused: Counter[Reason] = Counter()
+        self._logged_at = monotonic()
+        self._second = -1
+        self._date = b""
+
+    def around(self, app: "WSGIApplication") -> "WSGIApplication":
+        """Find the application's shedder, or protect it with one of our own, and hand over what is decided here."""
+        shedders = live_shedders()
+        if not shedders:
+            shell = WSGILoadShedder(app)
+            app, shedders = shell, [shell.shedder]
+        if len(shedders) > 1:
+            self._log.info("groundfault: %d shedders in one application; each decides behind the parser", len(shedders))
+        else:
+            self.shedder = shedders[0]
+        self_test.start()
+        return _HandingOver(app, self._handed)
+
+    def drain(self) -> None:
+        """Let every shedder of the application refuse what comes from now on."""
+        self.draining = True
+        for shedder in live_shedders():
+            shedder.drain()
+
+    def look(self, sock: Any, addr: Any) -> Refused | Visit | None:
+        """Decide about the request whose first bytes lie on ``sock``; None leaves it to the parser and the middleware.
+
+        Nothing is consumed. Never raises. An admitted one has to be handed over (:meth:`hand_over`).
+        """
+        shedder = self.shedder
+        if shedder is None or not self.is_plain or shedder.bypassed:
+            return None
+        try:
+            return self._decide(shedder, sock, addr)
+        except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
+            shedder.failed("gunicorn gate", error)
+            return None
+
+    def _decide(self, shedder: Shedder, sock: Any, addr: Any) -> Refused | Visit | None:
+        data = b""
+        if not (self._waiting or self.draining):
+            reading = read(sock)
+            if not isinstance(reading, Bracket) or reading.lower_s <= CLEAR_S:
+                return None
+            self._waiting = True
+        # The bytes first and the reading after them: had they come in between, it would speak of the handshake.
+        try:
+            data = sock.recv(_PEEKED, _NOW)
+        except OSError:  # nothing there yet, or reset
+            return None
+        reading = read(sock)
+        if not isinstance(reading, Bracket) or reading.lower_s <= CLEAR_S:
+            self._waiting = False
+            if not self.draining:
+                return None
+        head = read_head(data, self._limits)
+        if head is None:
+            return None
+        visit = arrive(
+            shedder,
+            method=head.method,
+            path=head.path,
+            headers=head,
+            hinted=_has_hints(head),
+            peer=_host(addr),
+            via=_host(addr),
+            reading=reading,
+            on_loop=False,
+        )
+        reason = visit.admission.reason
+        if reason is None or not visit.admission.refused:
+            return visit
+        end = head.size + head.body
+        whole = head.body != CHUNKED and end == len(data)
+        return Refused(visit, reason, head, end if whole else len(data), whole)
+
+    def hand_over(self, visit: Visit | None) -> None:
+        """Give the next call of the application in this thread what has been decided about it; None takes it back."""
+        self._handed.visit = visit
+
+    def answer(self, refused: Refused, *, keep: bool) -> bytes:
+        """Return the annotated 503, byte for byte what the middleware's becomes in gunicorn, and count it."""
+        visit, head = refused.visit, refused.head
+        now = visit.admission.began
+        self._count(now, refused.reason)
+        if int(now) != self._second:
+            self._second = int(now)
+            self._date = http_date().encode("ascii")
+        first, last, body = _parts(
+            _Form(refused.reason, visit.rules.settings.service, head.get("Accept"), head.method, head.minor, keep)
+        )
+        later = retry_after(visit.rules, refused.reason)
+        if later is not None:
+            last += f"{later[0]}: {later[1]}\r\n".encode("ascii")
+        return b"%b%b%b\r\n%b" % (first, self._date, last, body)
+
+    def _count(self, now: float, reason: Reason) -> None:
+        self._refused[reason] += 1
+        if now - self._logged_at >= _LOG_S:
+            self.log_refusals(now)
+
+    def log_refusals(self, now: float) -> None:
+        """Say how many have been refused here since it was said last: they are in no access log."""
+        counted, self._refused = self._refused, Counter()
+        since, self._logged_at = now - self._logged_at, now
+        if counted:
+            by_reason = ", ".join(f"{count} {reason.value}" for reason, count in sorted(counted.items()))
+            self._log.info("groundfault: refused %s before parsing, in %.0f s", by_reason, since)
+
+
+class _HandingOver:
+    """The application, given a decision that was made before the request was parsed."""
+
+    def __init__(self, app: "WSGIApplication", handed: local) -> None:
+        self._app = app
+        self._handed = handed
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        visit = getattr(self._handed, "visit", None)
+        if visit is not None:
+            self._handed.visit = None
+            environ[VISIT] = visit
+        return self._app(environ, start_response)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a hook of the user's looks for on ``worker.wsgi``."""
+        return getattr(self._app, name)
+
+
+def _has_hints(head: Head) -> bool:
+    return any(map(head.has, _FIRST_WORDS)) and any(map(head.has, _NEEDLES))
+
+
+def _host(addr: Any) -> str | None:
+    """Return who is at the other end; None for a unix socket, as the middleware has it."""
+    return addr[0] if isinstance(addr, tuple) else None
+
+
+class _Form(NamedTuple):
+    """What an answer depends on, but for the date."""
+
+    reason: Reason
+    service: str
+    accept: str | None
+    method: str
+    minor: bytes
+    keep: bool
+
+
+@lru_cache(maxsize=256)
+def _parts(form: _Form) -> tuple[bytes, bytes, bytes]:
+    """Return what stands before the date, the headers after it, and the body."""
+    answer = wire.answer(form.reason, form.service, accept=form.accept, head=form.method == "HEAD")
+    headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
+    connection = "keep-alive" if form.keep else "close"
+    first = f"HTTP/1.{form.minor.decode()} {wire.SHED_STATUS} Service Unavailable\r\nServer: {SERVER}\r\nDate: "
+    return first.encode("latin-1"), f"\r\nConnection: {connection}\r\n{headers}".encode("latin-1"), answer.body

@@ -1,0 +1,314 @@
+"""Worker classes for gunicorn that refuse before they parse, close without waiting, and stop without tripping anybody.
+
+``gunicorn -k groundfault.integrations.gunicorn.SyncWorker app:app``, or ``.ThreadWorker`` with ``--threads``.
+In a configuration file ``install(globals())`` as its last line does the same beside hooks of its own.
+"""
+
+import signal
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any, Final
+
+from gunicorn import util
+from gunicorn.workers import gthread, sync
+
+from groundfault._clock import monotonic
+from groundfault.events import note_internal_error
+from groundfault.integrations._gunicorn_closing import Closer
+from groundfault.integrations._gunicorn_gate import Gate, Refused
+from groundfault.integrations._gunicorn_stop import DRAIN_S, Stop, server_is_stopping
+from groundfault.shedding._socket import self_test
+from groundfault.shedding.shedder import live_shedders
+
+__all__ = ["SyncWorker", "ThreadWorker", "install", "post_worker_init"]
+
+_TICK_S: Final = 0.05  # how often a worker that is stopping looks up
+_LEAVE_S: Final = 1.0  # so long a worker that ends sees its last connections off
+_CLOSES: Final = ("close_graceful", "close")  # gunicorn 26 and later; before
+
+
+class _Kit:
+    """What both worker classes have in common. Mixed in before gunicorn's class."""
+
+    drain_s: float = DRAIN_S
+    """While the server stops: so long at most, in seconds, requests that still come are answered ``draining``."""
+
+    alive: bool
+    cfg: Any
+    log: Any
+    ppid: int
+    sockets: list[Any]
+    wsgi: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.gate = Gate(self)
+        self.closer = Closer()
+        self.stop = Stop(self.drain_s)
+
+    def init_process(self) -> None:
+        """Begin in the worker's process. Here gunicorn's own way of closing is replaced, for this process alone."""
+        for name in _CLOSES:
+            if hasattr(util, name):
+                setattr(util, name, self.closer.close)
+        super().init_process()  # type: ignore[misc]  # gunicorn's class comes behind this one
+
+    def load_wsgi(self) -> None:
+        """Load the application and find its shedder."""
+        super().load_wsgi()  # type: ignore[misc]  # as above
+        self.wsgi = self.gate.around(self.wsgi)
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """On SIGTERM: stop at once if others take the connections, else tell those who still come."""
+        try:
+            if self.stop.begun:  # asked again: it is under way
+                return
+            if self.alive and server_is_stopping(self.sockets, self.ppid):
+                self.gate.drain()
+                self.stop.begin(monotonic(), self.cfg.graceful_timeout)
+                self._wake_up()
+                return
+        except Exception as error:  # noqa: BLE001  then it stops as gunicorn does
+            note_internal_error("gunicorn stop", error)
+        super().handle_exit(sig, frame)  # type: ignore[misc]  # as above
+
+    def notify(self) -> None:
+        """Tell the master that this worker lives; called in every round of its loop."""
+        super().notify()  # type: ignore[misc]  # as above
+        if self.stop.begun and self.alive and self.stop.is_over(monotonic(), self.sockets):
+            self.alive = False
+
+    def run(self) -> None:
+        """Serve until told otherwise, then see the last connections off."""
+        try:
+            super().run()  # type: ignore[misc]  # as above
+        finally:
+            self.gate.log_refusals(monotonic())
+            self.closer.finish(_LEAVE_S)
+
+    def _wake_up(self) -> None:
+        """Let the main loop look up before its timeout: gunicorn's wakeup descriptor does it for the sync worker."""
+
+
+class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's ``sync`` worker that refuses before it parses: one request at a time, every connection closed."""
+
+    def accept(self, listener: Any) -> None:
+        """Take one connection and serve it."""
+        # As gunicorn's, without three system calls: such a socket blocks and is closed on exec already (PEP 446).
+        client, addr = listener.accept()
+        self.handle(listener, client, addr)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve or refuse the request on a new connection."""
+        if self.stop.begun:
+            self.stop.saw(monotonic())
+        verdict = self.gate.look(client, addr)
+        if verdict is None:
+            super().handle(listener, client, addr)
+        elif isinstance(verdict, Refused):
+            self._refuse(client, verdict)
+        else:
+            self.gate.hand_over(verdict)
+            try:
+                super().handle(listener, client, addr)
+            finally:
+                self.gate.hand_over(None)
+                verdict.close()
+
+    def _refuse(self, client: Any, refused: Refused) -> None:
+        try:
+            client.recv(refused.consumed)
+            client.sendall(self.gate.answer(refused, keep=False))
+        except OSError as error:
+            self.log.debug("groundfault: the client of a refused request has gone: %s", error)
+        if refused.whole:
+            with suppress(OSError):
+                client.close()
+        else:
+            self.closer.close(client)
+
+    def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
+        """Serve a parsed request, and note whether its connection may be closed at once."""
+        try:
+            super().handle_request(listener, req, client, addr)
+        finally:
+            if not self.cfg.is_ssl and _is_read_to_end(req):
+                self.closer.note_read_to_end(client)
+
+    def wait(self, timeout: float) -> Any:
+        """Wait for connections; only briefly while stopping."""
+        return super().wait(min(timeout, _TICK_S) if self.stop.begun else timeout)
+
+
+class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as above
+    """gunicorn's ``gthread`` worker that refuses before it parses, and keeps connections alive while it does."""
+
+    def handle(self, conn: Any) -> Any:
+        """Serve or refuse the next request of a connection, in a thread of the worker's."""
+        if self.stop.begun:
+            self.stop.saw(monotonic())
+        verdict = self.gate.look(conn.sock, conn.client) if _is_between_requests(conn) else None
+        if verdict is None:
+            return super().handle(conn)
+        if isinstance(verdict, Refused):
+            return self._refuse(conn, verdict)
+        conn.data_ready = True  # it has been seen: there is no need to wait for it
+        self.gate.hand_over(verdict)
+        try:
+            return super().handle(conn)
+        finally:
+            self.gate.hand_over(None)
+            verdict.close()
+
+    def _refuse(self, conn: Any, refused: Refused) -> Any:
+        keep = (
+            refused.whole
+            and refused.head.keeps
+            and self.alive
+            and not self.stop.begun
+            and self.cfg.keepalive > 0
+            and len(_kept_alive(self)) < self.max_keepalived
+        )
+        sock = conn.sock
+        try:
+            sock.settimeout(None)
+            sock.recv(refused.consumed)
+            sock.sendall(self.gate.answer(refused, keep=keep))
+            conn.init()  # what comes after looks into the connection's parser
+        except OSError as error:
+            self.log.debug("groundfault: the client of a refused request has gone: %s", error)
+            keep = False
+        if refused.whole:
+            self.closer.note_read_to_end(sock)
+        return keep if _ANSWERS_BY_VALUE else (keep, conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Serve a parsed request, and note whether its connection may be closed at once."""
+        self.closer.forget(conn.sock)
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            if not self.cfg.is_ssl and _is_read_to_end(req):
+                self.closer.note_read_to_end(conn.sock)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for something to do; only briefly while stopping."""
+        super().wait_for_and_dispatch_events(min(timeout, _TICK_S) if self.stop.begun and self.alive else timeout)
+
+    def _wake_up(self) -> None:
+        defer = getattr(getattr(self, "method_queue", None), "defer", None)
+        if defer is not None:
+            defer(lambda: None)
+
+
+_ANSWERS_BY_VALUE: Final = hasattr(gthread.ThreadWorker, "set_accept_enabled")
+"""gunicorn's thread tells its main thread whether to keep the connection; up to 24 together with the connection."""
+
+
+def _kept_alive(worker: Any) -> Any:
+    kept = getattr(worker, "keepalived_conns", None)
+    return worker._keep if kept is None else kept  # noqa: SLF001  gunicorn's own name for it up to 24
+
+
+def _is_between_requests(conn: Any) -> bool:
+    """Return whether the next bytes on the socket begin a request: nothing of the last one is left anywhere."""
+    parser = conn.parser
+    if parser is None:
+        return True
+    last = getattr(parser, "mesg", conn)
+    if last is conn or parser.unreader.buf.getvalue():  # HTTP/2 keeps no message; or a pipelined request
+        return False
+    return last is None or (_is_read_to_end(last) and not last.should_close())
+
+
+def _is_read_to_end(request: Any) -> bool:
+    """Return whether no byte of this request can be left in the kernel or still be on its way."""
+    try:
+        reader, unreader = request.body.reader, request.unreader
+        if hasattr(reader, "length"):
+            # What the parser has read ahead is out of the kernel. More than the body is another request's.
+            return bool(len(unreader.buf.getvalue()) == reader.length)
+        return hasattr(reader, "req") and reader.parser is None and not unreader.buf.getvalue()  # chunked, to its end
+    except AttributeError:  # HTTP/2, or a parser unknown here: then it is closed with care
+        return False
+
+
+def post_worker_init(worker: Any) -> None:
+    """Do what can be done for stock workers; a hook of ``gunicorn.conf.py``, called by gunicorn.
+
+    Warns of the pause in front of clients that close slowly, and drains the application's shedders when the whole
+    server stops, for kept-alive connections.
+    """
+    try:
+        self_test.start()
+        if isinstance(worker, _Kit):
+            return
+        if _may_be_kept_waiting(worker):
+            worker.log.warning(
+                "groundfault: %s waits up to 2 s for each client to close its connection; "
+                "put a proxy in front, or use groundfault.integrations.gunicorn.%s",
+                type(worker).__name__,
+                type(worker).__name__,
+            )
+        _drain_on_stop(worker)
+    except Exception as error:  # noqa: BLE001  a worker must start
+        note_internal_error("gunicorn post_worker_init", error)
+
+
+def _may_be_kept_waiting(worker: Any) -> bool:
+    if not hasattr(util, "close_graceful") or not isinstance(worker, sync.SyncWorker | gthread.ThreadWorker):
+        return False
+    return any(not _is_local(each.getsockname()) for each in worker.sockets)
+
+
+def _is_local(name: Any) -> bool:
+    try:
+        return not isinstance(name, tuple) or ip_address(name[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _drain_on_stop(worker: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before):
+        return
+
+    def drain_and_stop(sig: int, frame: Any) -> None:
+        try:
+            if server_is_stopping(worker.sockets, worker.ppid):
+                for shedder in live_shedders():
+                    shedder.drain()
+        except Exception as error:  # noqa: BLE001  it must stop
+            note_internal_error("gunicorn stop", error)
+        before(sig, frame)
+
+    signal.signal(signal.SIGTERM, drain_and_stop)
+    signal.siginterrupt(signal.SIGTERM, False)  # noqa: FBT003  as gunicorn has it
+
+
+def install(namespace: MutableMapping[str, Any]) -> None:
+    """Protect what a ``gunicorn.conf.py`` configures; its last line: ``install(globals())``.
+
+    A ``worker_class`` of ``sync``, ``gthread`` or none becomes ours; any other stays.
+    ``post_worker_init`` runs after a hook of that name that is there already. A command line option ``-k`` goes before.
+    """
+    threads = namespace.get("threads", 1)
+    stock = namespace.get("worker_class", "sync")
+    if stock == "gthread" or (stock == "sync" and isinstance(threads, int) and threads > 1):
+        namespace["worker_class"] = f"{__name__}.ThreadWorker"
+    elif stock == "sync":
+        namespace["worker_class"] = f"{__name__}.SyncWorker"
+    namespace["post_worker_init"] = _after(namespace.get("post_worker_init"), post_worker_init)
+
+
+def _after(first: Any, second: Callable[[Any], None]) -> Callable[[Any], None]:
+    if not callable(first) or first is second:
+        return second
+
+    def both(worker: Any) -> None:
+        first(worker)
+        second(worker)
+
+    return both

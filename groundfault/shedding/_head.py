@@ -1,0 +1,158 @@
+"""The head of an HTTP/1 request from its raw bytes, for those who decide before a server has parsed it. Pure.
+
+Only the plainest form is read: everything that two parsers could understand differently, or that the server might
+answer with an error of its own, is left to the server. So this never answers for a request that is not one,
+and it never finds the end of a request where the server would not.
+"""
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+__all__ = ["CHUNKED", "Head", "Limits", "needle", "read_head"]
+
+CHUNKED: Final = -1
+
+# RFC 9112 without what is obsolete, optional or rare: origin-form, CRLF, no folded lines. No underscore in a name:
+# servers differ about whether such a header exists. Methods as gunicorn has them, a subset of the token.
+_HEAD: Final = re.compile(
+    rb"([A-Z]{3,20}) (/[!\"$-~]*+) HTTP/1\.([01])"
+    rb"((?:\r\n[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+)*)\r\n\r\n"
+)
+_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+
+
+def needle(name: str) -> bytes:
+    """Return what to look for in a folded block of headers: the header ``name`` at the beginning of a line."""
+    return b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
+
+
+_EXPECT: Final = needle("Expect")
+_UPGRADE: Final = needle("Upgrade")
+_CODING: Final = needle("Transfer-Encoding")
+_CONTENT_LENGTH: Final = needle("Content-Length")
+_CONNECTION: Final = needle("Connection")
+
+
+class Limits(NamedTuple):
+    """What the server allows; a head beyond it is the server's to refuse.
+
+    ``line``: longest request line. ``fields``: most header fields. ``field``: longest of them, its CRLF included.
+    ``single``: needles (:func:`needle`) of headers whose repetition the server refuses.
+    ``prefix``: what every path begins with (``SCRIPT_NAME``).
+    """
+
+    line: int = 4094
+    fields: int = 100
+    field: int = 8190
+    single: tuple[bytes, ...] = (b"\r\nhost:", b"\r\ncontent-type:")
+    prefix: bytes = b""
+
+
+class Head:
+    """A request line and headers. ``get`` looks a header up by name, whatever its case, and joins repeated ones.
+
+    ``path`` is decoded as WSGI has it. ``size``: bytes up to and with the empty line. ``body``: bytes that follow,
+    or :data:`CHUNKED`. ``keeps``: the client wants the connection kept.
+    """
+
+    __slots__ = ("_block", "_folded", "body", "keeps", "method", "minor", "path", "size")
+
+    def __init__(self, method: bytes, path: bytes, minor: bytes, block: bytes, size: int) -> None:
+        self.method = method.decode("latin-1")
+        self.path = path.decode("latin-1")
+        self.minor = minor
+        self.size = size
+        self.body = 0
+        self.keeps = minor == b"1"
+        self._block = block  # each header with the CRLF in front of it
+        self._folded = block.lower()
+
+    def get(self, name: str, /) -> str | None:
+        """Return the header's value, or None."""
+        wanted = _NEEDLES.get(name)
+        if wanted is None:
+            wanted = needle(name)
+            if len(_NEEDLES) < _MAX_NEEDLES and name.isascii():
+                _NEEDLES[name] = wanted
+        found = self._raw(wanted)
+        return None if found is None else found.decode("latin-1")
+
+    def has(self, wanted: bytes) -> bool:
+        """Return whether there is a header with this needle."""
+        return wanted in self._folded
+
+    def is_plain(self, single: tuple[bytes, ...]) -> bool:
+        """Find where the request ends, and whether the connection is to be kept; false if it is not plain to see."""
+        folded = self._folded
+        if _EXPECT in folded or _UPGRADE in folded:
+            return False
+        for each in single:
+            at = folded.find(each)
+            if at >= 0 and folded.find(each, at + 1) >= 0:
+                return False
+        if _CODING in folded:
+            if _CONTENT_LENGTH in folded or self.minor != b"1" or self._raw(_CODING) != b"chunked":
+                return False
+            self.body = CHUNKED
+        elif _CONTENT_LENGTH in folded:
+            length = self._raw(_CONTENT_LENGTH)  # two of them are joined, and so no number
+            if length is None or _LENGTH.fullmatch(length) is None:
+                return False
+            self.body = int(length)
+        if _CONNECTION in folded:
+            wish = (self._raw(_CONNECTION) or b"").lower()
+            if wish not in {b"close", b"keep-alive"}:  # a list or an unknown word: servers differ
+                return False
+            self.keeps = wish == b"keep-alive"
+        return True
+
+    def _raw(self, wanted: bytes) -> bytes | None:
+        folded = self._folded
+        at = folded.find(wanted)
+        if at < 0:
+            return None
+        values = []
+        while at >= 0:
+            begin = at + len(wanted)
+            end = folded.find(b"\r\n", begin)
+            values.append(self._block[begin : None if end < 0 else end].strip(b" \t"))
+            at = -1 if end < 0 else folded.find(wanted, end)
+        return b",".join(values)
+
+
+_MAX_NEEDLES: Final = 256
+_NEEDLES: Final[dict[str, bytes]] = {}
+
+
+def read_head(data: bytes, limits: Limits) -> Head | None:
+    """Return the head that ``data`` begins with, or None if it is the server's to read. Never raises.
+
+    None: it is incomplete, beyond the limits, malformed, ambiguous, or asks for another protocol or ``100 Continue``.
+    """
+    match = _HEAD.match(data)
+    if match is None:
+        return None
+    method, target, minor, block = match.groups()
+    if (
+        target[:2] == b"//"  # a path to some, an authority to others
+        or method == b"CONNECT"
+        or not _within(len(target) + len(method) + 10, block, limits)
+    ):
+        return None
+    path = target.partition(b"?")[0]
+    prefix = limits.prefix
+    if prefix and not path.startswith(prefix):
+        return None
+    if b"%" in path:
+        path = prefix + unquote_to_bytes(path[len(prefix) :])
+    head = Head(method, path, minor, block, match.end())
+    return head if head.is_plain(limits.single) else None
+
+
+def _within(line: int, block: bytes, limits: Limits) -> bool:
+    if line > limits.line or block.count(b"\r\n") > limits.fields:
+        return False
+    if len(block) <= limits.field:
+        return True
+    return max(map(len, block.split(b"\r\n"))) + 2 <= limits.field
