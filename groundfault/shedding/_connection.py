@@ -5,13 +5,18 @@ and the two shells know none of them.
 """
 
 import socket
-from typing import Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from groundfault.events import note_internal_error
 from groundfault.shedding._paths import Way, find_owner
-from groundfault.shedding._socket import Connection, borrow
+from groundfault.shedding._sockdiag import Address, TcpByName
+from groundfault.shedding._socket import SOCK_DIAG, Connection, borrow
 from groundfault.shedding._wait import Bracket
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
 
 __all__ = ["CONNECTION", "Connection", "connection_of_asgi", "connection_of_wsgi"]
 
@@ -19,6 +24,8 @@ CONNECTION: Final = "groundfault.connection"
 """Where a worker or protocol class may put a :class:`Connection` of its own making: into the scope or the environ."""
 
 _NO_CONNECTION: Final = Connection(None)
+_UNCOUNTED: Final = Connection(None, cause="HTTP/2, and no way to tell how many streams are open")
+_MAX_PORT: Final = 65_535
 _ATTRIBUTE: Final = "_groundfault_connection"
 
 
@@ -37,7 +44,7 @@ def connection_of_asgi(scope: object, receive: object, send: object) -> Connecti
                 return given
         found = find_owner(receive, send)
         if found is None:
-            return _NO_CONNECTION
+            return _by_name(scope) if isinstance(scope, dict) else _NO_CONNECTION
         owner, server = found
         holder = server.holder(owner)
         known: object = getattr(holder, _ATTRIBUTE, None)
@@ -86,24 +93,60 @@ def _of_twisted(transport: Any) -> Connection:
     return _NO_CONNECTION
 
 
-# --- WSGI -------------------------------------------------------------------------------------------------------------
+# --- connections without an object of their own -----------------------------------------------------------------------
 
-_counted: "WeakKeyDictionary[Any, int]" = WeakKeyDictionary()
+_MAX_NAMES: Final = 65_536
+_of_sockets: "WeakKeyDictionary[Any, int]" = WeakKeyDictionary()
+_of_names: "dict[Any, int]" = {}
 
 
 class _Kept(Connection):
-    """Made anew for each request, because a socket has no place to keep it; what has come before is kept beside it."""
+    """Made anew for each request, because nothing in reach could keep it; ``memory`` keeps how much has come before."""
 
-    __slots__ = ()
+    __slots__ = ("_key", "_memory")
+
+    def __init__(self, sock: Any, memory: "MutableMapping[Any, int]", key: Any, *, tls: bool, **more: Any) -> None:
+        known = memory.get(key)
+        super().__init__(sock, tls=tls and known is None, **more)
+        self._memory = memory
+        self._key = key
+        self._segments = known or 0
 
     def read(self, *, continued: bool = False) -> Bracket | str:
-        try:
-            self._segments = _counted.get(self._sock, 0)
-            answer = super().read(continued=continued)
-            _counted[self._sock] = self._segments
-        except TypeError as error:  # a stranger's object that nothing can refer to
-            return f"TCP_INFO: {error}"
+        before = self._segments
+        answer = super().read(continued=continued)
+        if self._segments < before and isinstance(answer, Bracket):  # the name of an earlier connection
+            answer = answer._replace(exact=self._segments <= 1)
+        if len(self._memory) >= _MAX_NAMES:
+            self._memory.clear()
+        self._memory[self._key] = self._segments
         return answer
+
+
+def _by_name(scope: dict[str, Any]) -> Connection:
+    """Return the connection between the two ends a server names: granian, and any other that is not known here."""
+    local, remote = _address(scope.get("server")), _address(scope.get("client"))
+    if local is None or remote is None or not TcpByName.is_possible:
+        return _NO_CONNECTION
+    if not str(scope.get("http_version", "1.1")).startswith("1"):
+        return _UNCOUNTED
+    tls = scope.get("scheme") == "https"
+    return _Kept(TcpByName(local, remote), _of_names, (local, remote), tls=tls, signal=SOCK_DIAG)
+
+
+def _address(named: Any) -> Address | None:
+    """Return an address of IP as two values, whatever a server writes it as; None for anything else."""
+    if not isinstance(named, tuple | list) or len(named) < 2:  # noqa: PLR2004  host and port
+        return None
+    host, port = named[0], named[1]
+    if isinstance(host, str) and (isinstance(port, int) or (isinstance(port, str) and port.isdecimal())):
+        with suppress(OSError, ValueError):
+            socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+            return (host, int(port)) if 0 < int(port) <= _MAX_PORT else None
+    return None
+
+
+# --- WSGI -------------------------------------------------------------------------------------------------------------
 
 
 def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
@@ -120,7 +163,9 @@ def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
         if sock is None:
             return _NO_CONNECTION
         tls = hasattr(sock, "selected_alpn_protocol")
-        return (_Kept if environ.get("wsgi.multithread") else Connection)(sock, tls=tls)
+        if environ.get("wsgi.multithread"):
+            return _Kept(sock, _of_sockets, sock, tls=tls)
+        return Connection(sock, tls=tls)  # gunicorn's sync workers serve one request on each
     except Exception as error:  # noqa: BLE001  as above
         note_internal_error("way to the connection", error)
         return _NO_CONNECTION

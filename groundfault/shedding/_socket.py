@@ -16,14 +16,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sized
-from struct import Struct, error
+from struct import Struct
+from struct import error as struct_error
 from typing import Any, Final
 
-from groundfault.shedding._wait import Bracket, bracket
+from groundfault.shedding._wait import LEFT, Bracket, bracket
 
-__all__ = ["NO_WAY", "TCP_INFO", "Connection", "SelfTest", "borrow", "read", "self_test"]
+__all__ = ["NO_WAY", "SOCK_DIAG", "TCP_INFO", "Connection", "SelfTest", "borrow", "read", "self_test"]
 
 TCP_INFO: Final = "tcp-info"
+SOCK_DIAG: Final = "sock-diag"
 
 # struct tcp_info, append-only since Linux 2.6: state u8 at 0, last_data_sent u32 at 44, last_data_recv u32 at 52, in
 # ms; data_segs_in u32 at 152, since Linux 4.6
@@ -49,6 +51,7 @@ class Connection:
     one ``getsockopt``.
 
     ``sock``: needs no more than ``getsockopt``, and is never closed from here; None: there is no way, for ``cause``.
+    ``signal``: the name of what is asked, as in the snapshot.
     ``peername``: the address at the other end, as the socket gives it; None: it is asked when it matters.
     ``is_closing``: asked before the socket is, where its descriptor may belong to somebody else by now.
     ``tls``: this process terminates TLS on it.
@@ -75,13 +78,14 @@ class Connection:
         sock: Any,
         *,
         cause: str = NO_WAY,
+        signal: str = TCP_INFO,
         peername: object = None,
         is_closing: Callable[[], bool] | None = None,
         tls: bool = False,
         streams: Sized | None = None,
         drains_bodies: bool = False,
     ) -> None:
-        self.signal = TCP_INFO
+        self.signal = signal
         self.drains_bodies = drains_bodies
         self._sock = sock  # also keeps a borrowed one alive
         self._peername = peername
@@ -105,12 +109,12 @@ class Connection:
         """
         ask = self._ask
         if ask is None or (self._is_closing is not None and self._is_closing()):
-            return self._cause if ask is None else _GONE
+            return self._cause if ask is None else LEFT
         try:
             info = ask(socket.IPPROTO_TCP, _OPTION, 160)
             try:
                 state, sent_ms, recv_ms, segments = _FIELDS.unpack_from(info)
-            except error:
+            except struct_error:
                 (state, sent_ms, recv_ms), segments = _OLD_FIELDS.unpack_from(info), 0
             came, self._segments = segments - self._segments, segments
             if continued or self._streams is not None:  # HTTP/2 sends frames of its own before the application runs
@@ -134,13 +138,15 @@ class Connection:
             return _HANDSHAKE
         return None
 
-    def _why_not(self, failure: Exception) -> str:
+    def _why_not(self, failure: Exception) -> Bracket | str:
         if not isinstance(failure, OSError):
             return f"TCP_INFO: {type(failure).__name__}"
         if self._is_unix():
             return "a unix socket, which has no TCP_INFO"
-        if failure.errno == errno.EBADF:
-            return _GONE
+        if failure.errno == errno.EBADF:  # asyncio has closed it
+            return LEFT
+        if failure.errno == errno.ENOENT:
+            return "sock_diag: no such connection here; has something in front rewritten the peer's address?"
         return f"TCP_INFO: {os.strerror(failure.errno) if failure.errno else 'refused'}"
 
     def _is_unix(self) -> bool:

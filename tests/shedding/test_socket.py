@@ -10,7 +10,7 @@ import pytest
 
 from groundfault.shedding import _socket
 from groundfault.shedding._socket import SelfTest, read
-from groundfault.shedding._wait import Bracket
+from groundfault.shedding._wait import LEFT, Bracket
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def test_a_unix_socket_has_no_such_field():
         assert read(one) == "a unix socket, which has no TCP_INFO"
 
 
-def test_a_closed_socket_has_a_cause_too(pair):
+def test_who_was_sent_away_has_left(pair):
     _, server = pair
     server.close()
-    assert read(server) == "TCP_INFO: the connection is gone"
+    assert read(server) == LEFT
 
 
 def test_a_listener_is_no_connection():
