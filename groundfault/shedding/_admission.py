@@ -118,8 +118,14 @@ class Ladder:
     seen: float = -inf
 
 
-def observe(ladder: Ladder, now: float, wait_s: float, limits: Bounds) -> None:
-    """Move the state on one measured wait, before the request that waited is decided about."""
+def observe(ladder: Ladder, now: float, wait_s: float, limits: Bounds, *, exact: bool = True) -> None:
+    """Move the state on one measured wait, before the request that waited is decided about.
+
+    Not ``exact``: the wait is that at least. A client that drips bytes makes its own look short, so such a reading is
+    no sign of a short queue, unless no better one has come for :data:`LULL_S`: then all requests are of its kind.
+    """
+    if not exact and wait_s <= limits.target_s and now - ladder.seen <= LULL_S:
+        return
     if wait_s <= limits.target_s or now - ladder.seen > LULL_S:
         ladder.above_since = inf
     ladder.seen = now

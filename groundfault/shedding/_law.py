@@ -101,13 +101,18 @@ class Law:
             "threads": threshold(self.threads, now, self.thread_bounds),
         }
 
-    def arrive(self, now: float, entry: Entry, wait_s: float | None, threads: ThreadQueue | None) -> None:
-        """Let the ladders see the waits of a request: what was measured, never what it says about itself."""
+    def arrive(
+        self, now: float, entry: Entry, wait_s: float | None, threads: ThreadQueue | None, *, exact: bool = True
+    ) -> None:
+        """Let the ladders see the waits of a request: what was measured, never what it says about itself.
+
+        Not ``exact``: it has waited so long at least.
+        """
         if wait_s is not None:
             if entry.on_loop:
-                observe(self.loop, now, wait_s, self.loop_bounds)
+                observe(self.loop, now, wait_s, self.loop_bounds, exact=exact)
             else:
-                observe(self.workers, now, wait_s, self.worker_bounds)
+                observe(self.workers, now, wait_s, self.worker_bounds, exact=exact)
         if threads is not None:
             entry.queued_s = self._thread_wait(now, threads)
             observe(self.threads, now, entry.queued_s, self.thread_bounds)

@@ -42,13 +42,14 @@ class Bracket(NamedTuple):
 
     ``exact``: the lower one is the wait. Else the request came in pieces, and only its last one has waited so little:
     a client that drips bytes keeps it near zero, so it is no proof that nobody else waits.
-    ``peer``: whether anybody still waits for the answer.
+    ``peer``: whether anybody still waits for the answer. ``signal``: what it comes from, as in the snapshot.
     """
 
     lower_s: float
     upper_s: float
     exact: bool = True
     peer: Peer = Peer.HERE
+    signal: str = "tcp-info"
 
 
 LEFT: Final = Bracket(0.0, 0.0, exact=False, peer=Peer.GONE)
