@@ -143,7 +143,7 @@ class Connection:
         elif "chunked" in headers.get("transfer-encoding", ""):
             body = b"".join(iter(self.receive_chunk, b""))
         elif "content-length" in headers:
-            body = self._exactly(int(headers["content-length"]))
+            body = self.receive_exactly(int(headers["content-length"]))
         else:
             body = self._file.read()
         return Response(status, headers, body)
@@ -166,8 +166,8 @@ class Connection:
     def receive_chunk(self) -> bytes:
         """Return one chunk, b"" for the last."""
         size = int(self._file.readline(), 16)
-        data = self._exactly(size)
-        if self._exactly(2) != b"\r\n":
+        data = self.receive_exactly(size)
+        if self.receive_exactly(2) != b"\r\n":
             raise GarbageError(data)
         return data
 
@@ -191,7 +191,7 @@ class Connection:
             pass
         return True
 
-    def _exactly(self, size: int) -> bytes:
+    def receive_exactly(self, size: int) -> bytes:
         data = self._file.read(size)
         if len(data) != size:
             raise ConnectionResetError
@@ -251,6 +251,15 @@ class Server:
             time.sleep(0.01)
         return state
 
+    def stop(self) -> None:
+        """Stop the server as its operator would, and wait for its end."""
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
+
     def assert_well(self) -> None:
         """Fail unless the server answers within a second, holds nothing, and no error of ours has happened."""
         began = time.monotonic()  # noqa: TID251  a real process is measured in real time
@@ -285,21 +294,12 @@ def running(
         stdout=subprocess.DEVNULL,
         stderr=None if os.environ.get("SHOW_SERVERS") else subprocess.DEVNULL,
     )
+    server = Server(name, address, process, control)
     try:
-        server = Server(name, address, process, control)
         _await_answer(server, ready)
         yield server
     finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(5)
+        server.stop()
 
 
 def _await_answer(server: Server, path: str) -> None:
@@ -314,7 +314,7 @@ def _await_answer(server: Server, path: str) -> None:
 
 
 @contextmanager
-def _of_kind(name: str) -> Iterator[Server]:
+def _of_kind(name: str, **how: Any) -> Iterator[Server]:
     kind = KINDS[name]
     for module in kind.needs:
         try:
@@ -324,7 +324,7 @@ def _of_kind(name: str) -> Iterator[Server]:
         if found is None:
             pytest.skip(f"{name} needs {module}, which is not installed")
     port = free_port()
-    with running(name, kind.command.format(port=port).split(), port) as server:
+    with running(name, kind.command.format(port=port).split(), port, **how) as server:
         server.kind = kind
         yield server
 
@@ -337,10 +337,10 @@ def server(request) -> Iterator[Server]:
 
 
 @pytest.fixture
-def start_kind() -> Iterator[Callable[[str], Server]]:
+def start_kind() -> Iterator[Callable[..., Server]]:
     """Return a function that starts a server by its name, for this test alone."""
     with ExitStack() as stack:
-        yield lambda name: stack.enter_context(_of_kind(name))
+        yield lambda name, **how: stack.enter_context(_of_kind(name, **how))
 
 
 @pytest.fixture

@@ -74,10 +74,8 @@ def _exchange(server, path, lines, body, *, split_at=None):
             if connection.answers(0.1):  # some servers have the whole body before they call the application
                 responses.append(connection.receive())
             connection.send_bytes(body[split_at:] + behind)
-        while len(responses) < 5:
+        while not responses or not (responses[-1].closes or responses[-1].body == b"GET /next\n"):
             responses.append(connection.receive())
-            if responses[-1].closes or responses[-1].body == b"GET /next\n":
-                break
     after = server.state()["seen"]
     return _Exchange(
         responses,
