@@ -76,8 +76,8 @@ class LoadShedderMiddleware:
 
     An error that no ``process_exception`` of the application's own answers, and that a rejected, shed or
     counted-failed call is behind, is answered with an annotated 503; ``got_request_exception`` is not sent, and
-    nothing is logged, because the call's own events have told of it. An error of that kind in another middleware is
-    logged by Django, then answered alike.
+    Django logs a line but no traceback, because the call's own events have told of it. An error of that kind in
+    another middleware is logged with its traceback, then answered alike.
     """
 
     sync_capable = True

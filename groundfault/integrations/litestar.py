@@ -81,7 +81,7 @@ class LoadShedderPlugin(InitPlugin):
 def _litestars_own(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Answer as Litestar does where nobody has said how: a handler for 500, its debug page, its plain answer."""
     if not isinstance(error, HTTPException):
-        handler = request.scope.get("route_handler")
+        handler: Any = request.scope.get("route_handler")  # none yet for an error of the router itself
         handlers = request.app.exception_handlers if handler is None else handler.resolve_exception_handlers()
         if _SERVER_ERROR in handlers:
             return handlers[_SERVER_ERROR](request, error)
