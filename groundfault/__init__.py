@@ -21,6 +21,7 @@ from groundfault.errors import (
 )
 from groundfault.events import default_sinks
 from groundfault.shedding.asgi import LoadShedder
+from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.shedder import Shedder
 from groundfault.shedding.wsgi import WSGILoadShedder
@@ -34,6 +35,7 @@ __all__ = [
     "Command",
     "CommandTimeoutError",
     "Criticality",
+    "CriticalityRule",
     "GroundFaultError",
     "LoadShedder",
     "Mode",

@@ -15,11 +15,11 @@ from groundfault.shedding import _propagation
 from groundfault.shedding._routes import route_of
 from groundfault.shedding._rules import Rules
 from groundfault.shedding._socket import self_test
-from groundfault.shedding._threads import ThreadQueue
-from groundfault.shedding._wait import Bracket, header_age
-from groundfault.shedding.settings import RequestInfo
+from groundfault.shedding._threads import ThreadQueue, thread_queue
+from groundfault.shedding._wait import LEFT, Bracket, Peer, header_age
+from groundfault.shedding.criticality import RequestInfo
 from groundfault.shedding.shedder import TCP_INFO, Admission, Shedder
-from groundfault.vocabulary import Criticality, Mode, Reason
+from groundfault.vocabulary import Criticality, Reason
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -45,41 +45,44 @@ _TRACE_LENGTH: Final = 55  # W3C Trace Context, version 00
 _TRACE_SIGNS: Final = frozenset("0123456789abcdef-")
 
 
-class Visit:
-    """One request between its arrival and its end."""
+# Looked up once: through its class a member of an enumeration costs a tenth of a microsecond, and each request asks.
+_CRITICAL: Final = Criticality.CRITICAL
+_HERE: Final = Peer.HERE
 
-    __slots__ = ("_token", "admission", "context", "rules", "shedder")
 
-    def __init__(self, shedder: Shedder, rules: Rules, admission: Admission, context: RequestContext) -> None:
-        self.shedder = shedder
-        self.rules = rules
-        self.admission = admission
-        self.context = context
-        self._token: Token[RequestContext | None] | None = None
+class Visit(Admission):
+    """One request between its arrival and its end, as :func:`arrive` makes it: what was decided, by whom, and why."""
+
+    __slots__ = ("_token", "context", "rules", "shedder")
+
+    context: RequestContext
+    rules: Rules
+    shedder: Shedder
+    _token: "Token[RequestContext | None] | None"
 
     @property
-    def visible(self) -> bool:
-        """Whether the client may see anything of us: not in shadow mode."""
-        return self.rules.mode is Mode.ENFORCE
+    def admission(self) -> Admission:
+        """What was decided: the visit itself."""
+        return self
 
-    def open(self) -> None:
+    def enter(self) -> None:
         """Make the context that of the code that runs from here on."""
         self._token = serving.set(self.context)
 
     def answered(self, status: int) -> None:
         """Note that the answer begins. Never raises; a second call changes nothing."""
         try:
-            self.shedder.answered(self.admission, status)
+            self.shedder.answered(self, status)
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
             self.shedder.failed("answer", error)
 
     def release(self) -> None:
         """Give the request's place back. Never raises; a second call changes nothing."""
         self.context.deadline = None  # its caller has the answer: what runs on in the background may take its time
-        if self.admission.released:  # as at the end of most requests: with the last byte of the answer
+        if self.released:  # as at the end of most requests: with the last byte of the answer
             return
         try:
-            self.shedder.release(self.admission)
+            self.shedder.release(self)
         except Exception as error:  # noqa: BLE001  as above
             self.shedder.failed("end of a request", error)
 
@@ -103,7 +106,7 @@ class Visit:
 
     def verdict_on_error(self, error: BaseException) -> "_propagation.Verdict | None":
         """Return what to answer instead of raising ``error``, or None if it is not a dependency's doing."""
-        if not self.visible:
+        if not self.rules.enforced:  # nothing of us is visible
             return None
         try:
             return _propagation.of_error(error, self.context)
@@ -113,7 +116,7 @@ class Visit:
 
     def verdict_on_status(self, status: int) -> "_propagation.Verdict | None":
         """Return how to annotate the application's own answer, or None to leave it alone."""
-        if not self.context.faults or not self.visible:
+        if not self.context.faults or not self.rules.enforced:
             return None
         return _propagation.of_status(status, self.context)
 
@@ -145,43 +148,66 @@ def arrive(
 
     ``hinted``: whether it carries any of :data:`HINTS`. ``peer``: who the server says has sent it.
     ``via``: who is at the other end of the socket, whose headers are believed or not; None for a unix socket.
-    ``reading``: what the kernel says about its wait.
+    ``reading``: what the kernel says about its wait. ``threads``: what stands in front of the worker threads, where
+    its endpoint needs one; None: on an event loop that is found out here.
     """
+    if not shedder.self_tested:
+        shedder.self_tested = True
+        self_test.start()
     rules = shedder.rules
     settings = rules.settings
     said = _said(shedder, rules, headers, via) if hinted else _NOTHING
     criticality, key = said.criticality, said.key
-    if settings.criticality is not None or (settings.identity is not None and key is None):
+    if rules.classes or settings.identity is not None:
         info = RequestInfo(method, path, headers, peer)
-        criticality = _ask_criticality(settings.criticality, info) or criticality
+        if rules.classes:
+            criticality = rules.criticality_of(info, criticality, trusted=rules.trust.believes(via))
         key = key or _ask_key(shedder, settings.identity, info)
-    wait_s = None
+    wait_s: float | None = None
+    signal, exact, client = TCP_INFO, True, _HERE
     if isinstance(reading, Bracket):
-        if self_test.failure is None:
+        signal, exact, client = reading.signal, reading.exact, reading.peer
+        if self_test.failure is None and reading is not LEFT:
             wait_s = reading.lower_s
     else:
         shedder.refuse_signal(TCP_INFO, reading)
     trace = headers.get(TRACEPARENT)
     if trace is not None and (len(trace) != _TRACE_LENGTH or not _TRACE_SIGNS.issuperset(trace)):
         trace = None
-    admission = shedder.admit(
-        route_of(method, path),
+    visit = Visit(route_of(method, path), on_loop)
+    visit.shedder = shedder
+    visit.rules = rules
+    visit.context = context = RequestContext(settings.service, None, criticality, key, said.caller, trace)
+    visit._token = None  # noqa: SLF001  this is its constructor, and one call less per request
+    shedder.decide(
+        visit,
         wait_s,
-        on_loop=on_loop,
+        signal=signal,
+        exact=exact,
+        peer=client,
         age_s=said.age_s,
-        criticality=criticality or Criticality.CRITICAL,
+        criticality=criticality or _CRITICAL,
         key=key,
         budget_s=said.budget_s,
         health=path in rules.health,
-        threads=threads,
+        threads=_threads(shedder, visit.name) if on_loop and threads is None else threads,
         caller=said.caller,
         traceparent=trace,
     )
-    context = RequestContext(settings.service, None, criticality, key, said.caller, trace)
-    if said.budget_s is not None and rules.mode is Mode.ENFORCE:
+    if said.budget_s is not None and rules.enforced:
         # Only what the caller said caps calls made for it; a default of ours could break those it never meant.
-        context.deadline = admission.began + said.budget_s - max(wait_s or 0.0, said.age_s or 0.0)
-    return Visit(shedder, rules, admission, context)
+        context.deadline = visit.began + said.budget_s - max(wait_s or 0.0, said.age_s or 0.0)
+    return visit
+
+
+def _threads(shedder: Shedder, route: str) -> ThreadQueue | None:
+    if not shedder.route(route).sync:
+        return None
+    try:
+        return thread_queue()
+    except Exception as error:  # noqa: BLE001  without the prediction the request is judged by the rest
+        shedder.failed("anyio's thread limiter", error)
+        return None
 
 
 _NOTHING: Final = _Said()
@@ -205,17 +231,6 @@ def _said(shedder: Shedder, rules: Rules, headers: wire.HeaderLookup, via: str |
         wire.parse_key(headers.get(wire.KEY)),
         shedder.fold_caller(wire.parse_caller(headers.get(wire.CALLER))),
     )
-
-
-def _ask_criticality(ask: object, info: RequestInfo) -> Criticality | None:
-    if not callable(ask):
-        return None
-    try:
-        answer = ask(info)
-        return None if answer is None else Criticality(answer)
-    except Exception as error:  # noqa: BLE001  the user's callable; without it the request is an ordinary one
-        note_internal_error("criticality", error)
-        return None
 
 
 def _ask_key(shedder: Shedder, ask: object, info: RequestInfo) -> str | None:

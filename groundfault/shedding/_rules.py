@@ -4,9 +4,11 @@ import os
 from hashlib import blake2b
 from typing import Final
 
+from groundfault.events import note_internal_error
 from groundfault.shedding._trust import Trust
+from groundfault.shedding.criticality import Classifier, CriticalityRule, RequestInfo
 from groundfault.shedding.settings import ShedderSettings
-from groundfault.vocabulary import Mode
+from groundfault.vocabulary import Criticality, Mode
 
 __all__ = ["Rules"]
 
@@ -17,18 +19,54 @@ _HOUR_S: Final = 3600
 class Rules:
     """Swapped as a whole and read once per decision. With ``killed`` the mode is off, whatever the settings say."""
 
-    __slots__ = ("_salt", "health", "mode", "off", "settings", "trust")
+    __slots__ = ("_salt", "classes", "enforced", "health", "mode", "off", "settings", "trust")
 
     def __init__(self, settings: ShedderSettings, *, killed: bool) -> None:
         self.settings = settings
         self.mode = Mode.OFF if killed else settings.mode
         self.off = self.mode is Mode.OFF
+        self.enforced = self.mode is Mode.ENFORCE
+        given = settings.criticality
+        self.classes: tuple[CriticalityRule | Classifier, ...] = (given,) if callable(given) else given or ()
         self.health = frozenset(settings.health_paths)
         self.trust = Trust(settings.trusted_callers)
         salt = _SALT if settings.key_salt is None else settings.key_salt.encode(errors="replace")
         self._salt = blake2b(salt, digest_size=32).digest()
 
+    def criticality_of(self, info: RequestInfo, said: Criticality | None, *, trusted: bool) -> Criticality | None:
+        """Return what the first rule that matches says, else ``said``: what the request's own header does.
+
+        For a peer that is not trusted a rule on a header decides nothing: the rules after it are asked,
+        and their result is lowered to the least of what such rules on the way have said.
+        So whatever headers such a peer adds, it never gains by them. A callable that raises has no opinion.
+        """
+        found, lowest = said, None
+        for rule in self.classes:
+            named = _named(rule, info)
+            if named is None:
+                continue
+            if trusted or not isinstance(rule, CriticalityRule) or rule.header is None:
+                found = named
+                break
+            lowest = named if lowest is None else min(lowest, named, key=_worth)
+        return found if lowest is None else min(found or Criticality.CRITICAL, lowest, key=_worth)
+
     def key_of(self, identity: str, wall_now: float) -> str:
         """Return the key of a user or session in this hour: 16 hexadecimal digits that tell nothing of it."""
         text = f"{int(wall_now // _HOUR_S)}:{identity}"
         return blake2b(text.encode(errors="replace"), key=self._salt, digest_size=8).hexdigest()
+
+
+def _named(rule: CriticalityRule | Classifier, info: RequestInfo) -> Criticality | None:
+    try:
+        if isinstance(rule, CriticalityRule):
+            return Criticality(rule.criticality) if rule.matches(info.method, info.path, info.headers) else None
+        answer = rule(info)
+        return None if answer is None else Criticality(answer)
+    except Exception as error:  # noqa: BLE001  the user's callable; without it the request is an ordinary one
+        note_internal_error("criticality", error)
+        return None
+
+
+def _worth(criticality: Criticality) -> int:
+    return -criticality.rank

@@ -5,6 +5,7 @@ Install it outermost: a middleware in front that replaces ``receive`` hides the 
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, Unpack
 
 from groundfault import wire
@@ -12,11 +13,10 @@ from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_asgi
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, retry_after
-from groundfault.shedding._routes import route_of
-from groundfault.shedding._socket import self_test
-from groundfault.shedding._threads import ThreadQueue, runs_in_thread, thread_queue
+from groundfault.shedding._threads import runs_in_thread
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
+from groundfault.vocabulary import Reason
 
 __all__ = ["LoadShedder"]
 
@@ -30,6 +30,7 @@ Headers = list[tuple[bytes, bytes]]
 _HINTS: Final = frozenset(name.lower().encode() for name in HINTS)
 _PICKED: Final = _HINTS | {TRACEPARENT.lower().encode()}
 _BYTES: Final = {name: name.lower().encode() for name in (*HINTS, TRACEPARENT)}
+_ASKED: Final = frozenset({b"accept", b"content-length", b"transfer-encoding", b"expect"})
 _LONGEST: Final = 513  # beyond what any parser of ours takes: what is cut off here stays too long
 
 
@@ -67,12 +68,11 @@ class LoadShedder:
             shedder.failed("asgi arrival", error)
             await self.app(scope, receive, send)
             return
-        answer = _Answer(visit, scope, receive, send)
-        reason = visit.admission.reason
-        if reason is not None and visit.admission.refused:
-            await answer.refuse(Verdict(reason, visit.rules.settings.service))
+        if visit.refused and visit.reason is not None:
+            await _refuse(visit, Verdict(visit.reason, visit.rules.settings.service), scope, receive, send)
             return
-        visit.open()
+        answer = _Answer(visit, send)
+        visit.enter()
         try:
             await self.app(scope, receive, answer.send)
         except Exception as error:
@@ -81,52 +81,42 @@ class LoadShedder:
                 visit.answered(wire.SHED_STATUS)  # it did finish, unlike a request whose client has left
             if verdict is None:
                 raise
-            await answer.refuse(verdict)
+            await _refuse(visit, verdict, scope, receive, send)
         finally:
             visit.close()
-            _learn(visit, scope)
+            if visit.route.sync is None:
+                _learn(visit, scope)
 
 
 def _arrive(shedder: Shedder, scope: Scope, receive: Receive, send: Send) -> Visit:
-    self_test.start()
-    method, path = scope["method"], scope["path"]
     headers = _Headers(scope["headers"])
     connection = connection_of_asgi(scope, receive, send)
     client = scope.get("client")
     peer = client[0] if client else None
     return arrive(
         shedder,
-        method=method,
-        path=path,
+        method=scope["method"],
+        path=scope["path"],
         headers=headers,
         hinted=headers.hinted,
         peer=peer,
-        via=connection.peer(peer) if headers.hinted else peer,
+        via=connection.peer(peer) if headers.hinted or shedder.rules.classes else peer,
         reading=connection.read(),
         on_loop=True,
-        threads=_threads(shedder, route_of(method, path)),
     )
-
-
-def _threads(shedder: Shedder, route: str) -> ThreadQueue | None:
-    if not shedder.route(route).sync:
-        return None
-    try:
-        return thread_queue()
-    except Exception as error:  # noqa: BLE001  without the prediction the request is judged by the rest
-        shedder.failed("anyio's thread limiter", error)
-        return None
 
 
 def _learn(visit: Visit, scope: Scope) -> None:
     """Look up, once per route, whether the router ran an endpoint in a thread."""
-    if visit.admission.route.sync is None:
-        try:
-            in_thread = runs_in_thread(scope.get("endpoint"))
-            if in_thread is not None:
-                visit.shedder.note_endpoint(visit.admission, in_thread=in_thread)
-        except Exception as error:  # noqa: BLE001  a stranger's object; the route's kind stays unknown
-            visit.shedder.failed("asgi endpoint", error)
+    endpoint = scope.get("endpoint")
+    if endpoint is None:
+        return
+    try:
+        in_thread = runs_in_thread(endpoint)
+        if in_thread is not None:
+            visit.shedder.note_endpoint(visit, in_thread=in_thread)
+    except Exception as error:  # noqa: BLE001  a stranger's object; the route's kind stays unknown
+        visit.shedder.failed("asgi endpoint", error)
 
 
 class _Headers:
@@ -156,39 +146,35 @@ class _Headers:
 class _Answer:
     """Stands between the application and the server: takes the protocol's headers off its answer, adds ours."""
 
-    __slots__ = ("_receive", "_scope", "_send", "_visit", "started")
+    __slots__ = ("_send", "_visit", "started")
 
-    def __init__(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, visit: Visit, send: Send) -> None:
         self._visit = visit
-        self._scope = scope
-        self._receive = receive
         self._send = send
         self.started = False
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        visit = self._visit
         if kind == "http.response.start":
-            message = self._annotated(message)
             self.started = True
-            await self._send(message)
+            await self._send(self._annotated(message))
             return
         await self._send(message)
-        if kind == "http.response.body" and not message.get("more_body", False):
-            visit.release()
+        if kind == "http.response.body" and not message.get("more_body"):
+            self._visit.release()
 
     def _annotated(self, message: Message) -> Message:
         visit = self._visit
         try:
             status = message["status"]
-            visit.answered(status)
-            if not visit.visible:
+            visit.shedder.answered(visit, status)
+            if not visit.rules.enforced:
                 return message
-            verdict = visit.verdict_on_status(status)
             headers = message.get("headers", ())
             if not isinstance(headers, list | tuple):  # any iterable may be sent, and some can be read only once
                 message = {**message, "headers": (headers := list(headers))}
             kept = [each for each in headers if each[0][:1] not in b"xX" or not _is_ours(each)]
+            verdict = visit.verdict_on_status(status) if visit.context.faults else None
             if verdict is None and len(kept) == len(headers):
                 return message
             if verdict is not None:
@@ -200,32 +186,43 @@ class _Answer:
             return message
         return {**message, "status": status, "headers": kept}
 
-    async def refuse(self, verdict: Verdict) -> None:
-        """Send an annotated 503 in the place of the application's answer."""
-        self.started = True
-        request = _Headers(self._scope["headers"])
-        answer = wire.answer(*verdict, accept=request.get("accept"), head=self._scope["method"] == "HEAD")
-        headers = _lower(answer.headers)
-        later = retry_after(self._visit.rules, verdict.reason)
-        if later is not None:
-            headers += _lower((later,))
-        if self._must_close(request):
-            headers.append((b"connection", b"close"))
-        await self._send({"type": "http.response.start", "status": wire.SHED_STATUS, "headers": headers})
-        await self._send({"type": "http.response.body", "body": answer.body})
 
-    def _must_close(self, request: _Headers) -> bool:
-        """Uvicorn reads what is left of the body by itself; other servers keep the connection, then break it.
+async def _refuse(visit: Visit, verdict: Verdict, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send an annotated 503 in the place of the application's answer."""
+    asked: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in _ASKED:
+            asked[name] = b"%b,%b" % (asked[name][:_LONGEST], value) if name in asked else value
+    head = scope["method"] == "HEAD"
+    fixed, body = _answer(verdict.reason, verdict.origin, asked.get(b"accept", b"")[:_LONGEST], head)
+    headers = list(fixed)  # the server, or a middleware in front, may add to it
+    later = retry_after(visit.rules, verdict.reason)
+    if later is not None:
+        headers += _lower((later,))
+    if _has_body(asked) and _must_close(asked, scope, receive, send):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": wire.SHED_STATUS, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
-        A client that was never told to continue may send no body at all: then what it sends next would be taken for it.
-        """
-        if not self._scope.get("http_version", "1.1").startswith("1"):
-            return False
-        length = request.get("content-length")
-        if request.get("transfer-encoding") is None and (length is None or not re.search("[1-9]", length)):
-            return False
-        connection = connection_of_asgi(self._scope, self._receive, self._send)
-        return request.get("expect") is not None or not connection.drains_bodies
+
+@lru_cache(maxsize=256)
+def _answer(reason: Reason, origin: str | None, accept: bytes, head: bool) -> tuple[Headers, bytes]:  # noqa: FBT001  the key of a cache
+    answer = wire.answer(reason, origin, accept=accept.decode("latin-1"), head=head)
+    return _lower(answer.headers), answer.body
+
+
+def _has_body(asked: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in asked or re.search(b"[1-9]", asked.get(b"content-length", b"")) is not None
+
+
+def _must_close(asked: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> bool:
+    """Uvicorn reads what is left of the body by itself; other servers keep the connection, then break it.
+
+    A client that was never told to continue may send no body at all: then what it sends next would be taken for it.
+    """
+    if not scope.get("http_version", "1.1").startswith("1"):
+        return False
+    return b"expect" in asked or not connection_of_asgi(scope, receive, send).drains_bodies
 
 
 def _is_ours(header: tuple[bytes, bytes]) -> bool:

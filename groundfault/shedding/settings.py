@@ -7,10 +7,11 @@ from math import isfinite
 from typing import Any, Literal, TypedDict
 
 from groundfault.errors import SettingsError
-from groundfault.vocabulary import Criticality, Mode
-from groundfault.wire import NAME_GRAMMAR, HeaderLookup, valid_name
+from groundfault.shedding.criticality import Classifier, CriticalityRule, RequestInfo, rules_of
+from groundfault.vocabulary import Mode
+from groundfault.wire import NAME_GRAMMAR, valid_name
 
-__all__ = ["HEALTH_PATHS", "RequestInfo", "ShedderOptions", "ShedderSettings"]
+__all__ = ["HEALTH_PATHS", "CriticalityRule", "RequestInfo", "ShedderOptions", "ShedderSettings"]
 
 HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/live", "/ready", "/ping", "/metrics")
 """Where load balancers, kubelets and Prometheus ask by convention."""
@@ -18,20 +19,6 @@ HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/live", "/ready", "
 _MODES = (Mode.ENFORCE, Mode.SHADOW, Mode.OFF)
 _MAX_S = 3600.0
 _MIN_DEADLINE_S = 0.01  # the kernel's clock ticks every 4 ms: below this no wait can be told from noise
-
-
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
-    """What the ``criticality`` and ``identity`` callables are given.
-
-    ``path`` is decoded and without the query. ``headers.get(name)`` ignores case and joins a repeated header by commas.
-    ``peer`` is the address the server names, or None where there is none (unix sockets).
-    """
-
-    method: str
-    path: str
-    headers: HeaderLookup
-    peer: str | None
 
 
 class ShedderOptions(TypedDict, total=False):
@@ -45,8 +32,9 @@ class ShedderOptions(TypedDict, total=False):
     health_rate_per_s: float
     trusted_callers: Sequence[str] | Callable[[str], bool]
     max_deadline_s: float
-    criticality: Callable[[RequestInfo], Criticality | None] | None
+    criticality: Classifier | Sequence[CriticalityRule | Mapping[str, Any] | Classifier] | None
     identity: Callable[[RequestInfo], str | None] | None
+    serve_half_closed: bool
     key_salt: str | None
     retry_after_s: tuple[float, float] | None
 
@@ -67,9 +55,13 @@ class ShedderSettings:
     default, the key, the caller's name, ``X-Request-Start``, and a budget longer than ``deadline_s``.
     ``max_deadline_s``: the longest budget believed of a trusted caller, 30 s, or ``deadline_s`` if that is longer;
     of any other caller it is ``deadline_s``.
-    ``criticality``: a callable given a :class:`RequestInfo`; what it returns goes before the header, None leaves it.
-    ``identity``: a callable given a :class:`RequestInfo`; returns the user or session, or None.
+    ``criticality``: rules, the first of which that matches decides, before the request's own header does:
+    :class:`~groundfault.shedding.criticality.CriticalityRule`, mappings of its fields, and callables given a
+    :class:`~groundfault.shedding.criticality.RequestInfo`, of which None leaves it to the next; or one such callable.
+    ``identity``: a callable given a ``RequestInfo``; returns the user or session, or None.
     Of it a key is made, under a salt that changes every hour, for requests that bring no trusted key.
+    ``serve_half_closed``: work for a client that has left is not started. One that has closed its sending half has
+    nearly always left, so it is refused if it has waited, too; true serves it, for clients such as ``nc`` that read on.
     ``key_salt``: shared by the replicas of an edge service, so that all make the same keys. None: random at start.
     ``retry_after_s``: range of seconds of which ``Retry-After`` is drawn. None, the default: no such header,
     because urllib3's default policy turns each shed GET into four.
@@ -83,8 +75,9 @@ class ShedderSettings:
     health_rate_per_s: float = 20.0
     trusted_callers: tuple[str, ...] | Callable[[str], bool] = ("127.0.0.0/8", "::1/128")
     max_deadline_s: float = 30.0
-    criticality: Callable[[RequestInfo], Criticality | None] | None = None
+    criticality: Classifier | tuple[CriticalityRule | Classifier, ...] | None = None
     identity: Callable[[RequestInfo], str | None] | None = None
+    serve_half_closed: bool = False
     key_salt: str | None = field(default=None, repr=False)
     retry_after_s: tuple[float, float] | None = None
 
@@ -94,10 +87,11 @@ class ShedderSettings:
         _check_number("max_deadline_s", self.max_deadline_s, _MIN_DEADLINE_S, _MAX_S)
         _check_number("health_rate_per_s", self.health_rate_per_s, 0, 1e6)
         _check_limit("max_concurrency", self.max_concurrency)
-        _check_callable("criticality", self.criticality)
         _check_callable("identity", self.identity)
+        _check_flag("serve_half_closed", self.serve_half_closed)
         _check_salt("key_salt", self.key_salt)
         checked = {
+            "criticality": rules_of(self.criticality),
             "mode": _checked_mode(self.mode),
             "health_paths": _checked_paths("health_paths", self.health_paths),
             "trusted_callers": _checked_callers("trusted_callers", self.trusted_callers),
@@ -137,6 +131,11 @@ def _check_limit(name: str, value: object) -> None:
 def _check_callable(name: str, value: object) -> None:
     if value is not None and not callable(value):
         raise _outside(name, value, "None or a callable")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise _outside(name, value, "true or false")
 
 
 def _check_salt(name: str, value: object) -> None:

@@ -3,7 +3,6 @@
 import os
 import random
 import weakref
-from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import fields
 from threading import RLock
@@ -13,7 +12,6 @@ from groundfault._clock import Clock, monotonic, wall
 from groundfault.events import (
     RequestSeen,
     SettingsChanged,
-    SheddingChanged,
     Sink,
     Sinks,
     internal_errors,
@@ -21,15 +19,17 @@ from groundfault.events import (
     sinks_of,
 )
 from groundfault.shedding._admission import TokenBucket
+from groundfault.shedding._fuse import Fuse
 from groundfault.shedding._law import Entry, Law
 from groundfault.shedding._routes import OTHER, Route
 from groundfault.shedding._rules import Rules
 from groundfault.shedding._socket import self_test
+from groundfault.shedding._tally import Tally
 from groundfault.shedding._threads import ThreadQueue
-from groundfault.shedding._wait import Offset
+from groundfault.shedding._wait import Offset, Peer
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.snapshot import ShedderSnapshot
-from groundfault.vocabulary import Criticality, Mode, Reason
+from groundfault.vocabulary import Criticality, Reason
 from groundfault.wire import key_fraction
 
 __all__ = ["Admission", "Shedder", "live_shedders"]
@@ -38,15 +38,13 @@ TCP_INFO: Final = "tcp-info"
 REQUEST_START: Final = "request-start"
 NO_SIGNAL: Final = "none"
 
-QUIET_S: Final = 3.0
-"""So long without a refusal ends an episode of shedding; shorter pauses within one overload are common."""
+# Looked up once: through its class a member of an enumeration costs a tenth of a microsecond, and each request asks.
+_CRITICAL: Final = Criticality.CRITICAL
+_HERE: Final = Peer.HERE
+_GONE: Final = Peer.GONE
 
 _MAX_CALLERS: Final = 256
 _OTHER_CALLER: Final = "other"
-_ERRORS_TOLERATED: Final = 10
-_ERROR_SPAN_S: Final = 60.0
-
-_OVERLOAD: Final = frozenset({Reason.QUEUE_WAIT, Reason.CONCURRENCY})
 
 
 class Admission(Entry):
@@ -56,16 +54,14 @@ class Admission(Entry):
     """
 
     __slots__ = ("generation", "reason", "refused", "released")
+    generation: int
 
-    def __init__(self, name: str, route: Route, began: float, on_loop: bool, generation: int) -> None:  # noqa: FBT001  one call per request
+    def __init__(self, name: str, on_loop: bool) -> None:  # noqa: FBT001  one call per request
         self.name = name
-        self.route = route
-        self.began = began
         self.on_loop = on_loop
         self.queued_s = 0.0
         self.predicted_s: float | None = None
         self.open = False
-        self.generation = generation
         self.reason: Reason | None = None
         self.refused = False
         self.released = False
@@ -111,7 +107,6 @@ class Shedder:
         self._signal = NO_SIGNAL
         self._refused_signals: dict[str, str] = {}
         self._draining = False
-        self._aside_until: float | None = None
         self._generation = 0
         self._renew()
         _all.add(self)
@@ -122,17 +117,13 @@ class Shedder:
         self._generation += 1
         # Guards everything below. Re-entrant, because a signal handler may serve a request of its own.
         self._lock = RLock()
-        self._in_flight = 0
-        self._admitted: Counter[Criticality] = Counter()
-        self._shed: Counter[tuple[Reason, Criticality]] = Counter()
-        self._errors: deque[float] = deque(maxlen=_ERRORS_TOLERATED)
-        self._episode = False
-        self._episode_shed = 0
-        self._refused_at = 0.0
+        self._tally = Tally()
+        self._fuse = Fuse()
         self._health = TokenBucket()
         self._callers: set[str] = set()
         self._offset = Offset(now)
         self._law = Law(now, self._rules.settings.deadline_s)
+        self.self_tested = False
 
     @property
     def rules(self) -> Rules:
@@ -147,36 +138,41 @@ class Shedder:
     @property
     def bypassed(self) -> bool:
         """Whether requests are let through untouched: switched off, or stepped aside after internal errors."""
-        if self._rules.off:
-            return True
-        return self._aside_until is not None and self._is_aside()
+        return self._rules.off or (self._fuse.blown_until is not None and self._fuse.is_blown(self.clock()))
 
-    def _is_aside(self) -> bool:
-        until = self._aside_until
-        if until is not None and self.clock() >= until:
-            self._aside_until = until = None
-        return until is not None
+    def admit(self, route: str, wait_s: float | None, *, on_loop: bool = False, **said: Any) -> Admission:
+        """Decide about one request; must be followed by :meth:`release` unless it is refused.
 
-    def admit(
+        ``route``: its label, from :func:`~groundfault.shedding._routes.route_of`.
+        ``on_loop``: it is served by an event loop, where the forecast applies, rather than by a worker of its own.
+        The others are those of :meth:`decide`.
+        """
+        admission = Admission(route, on_loop)
+        self.decide(admission, wait_s, **said)
+        return admission
+
+    def decide(
         self,
-        route: str,
+        admission: Admission,
         wait_s: float | None,
         *,
-        on_loop: bool = False,
+        signal: str = TCP_INFO,
+        exact: bool = True,
+        peer: Peer = _HERE,
         age_s: float | None = None,
-        criticality: Criticality = Criticality.CRITICAL,
+        criticality: Criticality = _CRITICAL,
         key: str | None = None,
         budget_s: float | None = None,
         health: bool = False,
         threads: ThreadQueue | None = None,
         caller: str | None = None,
         traceparent: str | None = None,
-    ) -> Admission:
-        """Decide about one request; must be followed by :meth:`release` unless it is refused.
+    ) -> None:
+        """Decide about one request, into ``admission``.
 
-        ``route``: its label, from :func:`~groundfault.shedding._routes.route_of`.
-        ``wait_s``: how long the kernel says it has waited, or None where the kernel cannot tell.
-        ``on_loop``: it is served by an event loop, where the forecast applies, rather than by a worker of its own.
+        ``wait_s``: how long it has waited according to ``signal``, or None where nothing can tell.
+        ``exact``: whether it has waited so long indeed; else at least so long.
+        ``peer``: whether its client is still there. Work for one that has left is not started.
         ``age_s``: how long ago a trusted proxy received it. With a ``wait_s`` this only shortens its budget.
         ``key``: 1 to 16 hexadecimal digits that stand for the user; None draws lots for this request.
         ``budget_s``: how long its caller still waits, or None if it did not say.
@@ -185,44 +181,82 @@ class Shedder:
         """
         now = self.clock()
         u = random.random() if key is None else key_fraction(key)
+        change = None
         with self._lock:
-            rules = self._rules
-            law = self._law
-            state = law.routes.find(route)
-            admission = Admission(route, state, now, on_loop, self._generation)
-            signal, behind_s = TCP_INFO, 0.0
-            if wait_s is not None:
-                if age_s is not None and wait_s < age_s <= wait_s + rules.settings.deadline_s:
-                    behind_s = age_s - wait_s
-            elif age_s is not None:
-                signal, wait_s = REQUEST_START, self._offset.subtract(now, age_s)
-            else:
-                signal = NO_SIGNAL
+            rules, law, tally = self._rules, self._law, self._tally
+            behind_s = 0.0
+            if wait_s is None or age_s is not None:
+                signal, wait_s, behind_s = self._place(now, signal, wait_s, age_s)
             self._signal = signal
-            law.arrive(now, admission, wait_s, threads)
-            if not (health and self._health.take(now, rules.settings.health_rate_per_s)):
+            waited_s = wait_s or 0.0
+            admission.generation = self._generation
+            admission.began = now
+            admission.route = law.routes.find(admission.name)
+            law.arrive(now, admission, wait_s, threads, exact=exact)
+            if peer is not _HERE and self._has_left(admission, peer, wait_s):
+                tally.abandoned += 1
+                admission.reason = Reason.DEADLINE
+            elif not health or not self._health.take(now, rules.settings.health_rate_per_s):
                 left_s = None if budget_s is None else budget_s - behind_s
                 admission.reason = self._first_reason(left_s) or law.judge(
-                    now, admission, wait_s or 0.0, left_s, behind_s=behind_s, criticality=criticality, u=u
+                    now, admission, waited_s, left_s, behind_s=behind_s, criticality=criticality, u=u
                 )
-            change = self._count(now, admission, criticality, wait_s or 0.0, traceparent)
+            if admission.reason is None:
+                tally.admitted[criticality] += 1
+                if tally.episode:
+                    change = tally.end_of_episode(now, service=rules.settings.service, wait_s=waited_s)
+            else:
+                admission.refused = rules.enforced
+                change = tally.refuse(
+                    now,
+                    admission.reason,
+                    criticality,
+                    service=rules.settings.service,
+                    wait_s=waited_s,
+                    predicted_s=admission.predicted_s,
+                    traceparent=traceparent,
+                )
+            if not admission.refused:
+                tally.in_flight += 1
+                law.enter(now, admission)
         if change is not None:
             self.sinks.change(change)
         if self.sinks.calls:
             self.sinks.call(
                 RequestSeen(
                     service=rules.settings.service,
-                    route=route if state.name != OTHER else OTHER,
+                    route=admission.name if admission.route.name != OTHER else OTHER,
                     reason=admission.reason,
                     criticality=criticality,
                     queue_wait_s=wait_s,
                     signal=signal,
                     caller=caller,
-                    enforced=rules.mode is Mode.ENFORCE,
+                    enforced=rules.enforced,
                     predicted_wait_s=admission.predicted_s,
                 )
             )
-        return admission
+
+    def _place(
+        self, now: float, signal: str, wait_s: float | None, age_s: float | None
+    ) -> tuple[str, float | None, float]:
+        """Return the signal, the wait it gives, and how long the request had waited before it came here."""
+        if wait_s is None:
+            if age_s is None:
+                return NO_SIGNAL, None, 0.0
+            return REQUEST_START, self._offset.subtract(now, age_s), 0.0
+        behind_s = 0.0 if age_s is None else age_s - wait_s
+        return signal, wait_s, behind_s if 0 < behind_s <= self._rules.settings.deadline_s else 0.0
+
+    def _has_left(self, admission: Admission, peer: Peer, wait_s: float | None) -> bool:
+        """Return whether nobody waits for the answer any more.
+
+        Who has closed its sending half and found a queue is taken to have left it. Not from the first tick of the
+        kernel's clock on: who is served at once may see one go by.
+        """
+        if peer is _GONE or wait_s is None or self._rules.settings.serve_half_closed:
+            return peer is _GONE
+        limits = self._law.loop_bounds if admission.on_loop else self._law.worker_bounds
+        return wait_s > limits.target_s
 
     def _first_reason(self, left_s: float | None) -> Reason | None:
         """Return what refuses a request before the law is asked."""
@@ -231,45 +265,7 @@ class Shedder:
         if left_s is not None and left_s <= 0:
             return Reason.DEADLINE
         limit = self._rules.settings.max_concurrency
-        return Reason.CONCURRENCY if limit is not None and self._in_flight >= limit else None
-
-    def _count(
-        self, now: float, admission: Admission, criticality: Criticality, wait_s: float, traceparent: str | None
-    ) -> SheddingChanged | None:
-        reason = admission.reason
-        if reason is None or self._rules.mode is not Mode.ENFORCE:
-            self._in_flight += 1
-            self._law.enter(now, admission)
-        else:
-            admission.refused = True
-        if reason is None:
-            self._admitted[criticality] += 1
-            return self._end_of_episode(now, wait_s) if self._episode else None
-        self._shed[reason, criticality] += 1
-        if reason not in _OVERLOAD:  # a budget that is used up may be any client's doing: no news of this server
-            return None
-        self._refused_at = now
-        self._episode_shed += 1
-        if self._episode:
-            return None
-        self._episode, self._episode_shed = True, 1
-        return SheddingChanged(
-            service=self._rules.settings.service,
-            shedding=True,
-            queue_wait_s=wait_s,
-            shed=1,
-            reason=reason,
-            traceparent=traceparent,
-            predicted_wait_s=admission.predicted_s,
-        )
-
-    def _end_of_episode(self, now: float, wait_s: float) -> SheddingChanged | None:
-        if not self._episode or now - self._refused_at < QUIET_S:
-            return None
-        self._episode = False
-        return SheddingChanged(
-            service=self._rules.settings.service, shedding=False, queue_wait_s=wait_s, shed=self._episode_shed
-        )
+        return Reason.CONCURRENCY if limit is not None and self._tally.in_flight >= limit else None
 
     def answered(self, admission: Admission, status: int) -> None:
         """Note that the answer begins. Later calls for the same request change nothing.
@@ -287,8 +283,9 @@ class Shedder:
             if admission.refused or admission.released or admission.generation != self._generation:
                 return
             admission.released = True
-            self._in_flight -= 1
-            self._law.leave(admission)  # if it is still open: its client has left, or its task was cancelled
+            self._tally.in_flight -= 1
+            if admission.open:  # its client has left, or its task was cancelled
+                self._law.leave(admission)
 
     def note_endpoint(self, admission: Admission, *, in_thread: bool) -> None:
         """Remember of the request's route whether its endpoint runs in a worker thread."""
@@ -322,12 +319,8 @@ class Shedder:
     def failed(self, where: str, error: BaseException) -> None:
         """Count an error of ours that a request survived; after ten in a minute step aside for a minute."""
         note_internal_error(where, error)
-        now = self.clock()
         with self._lock:
-            self._errors.append(now)
-            if len(self._errors) == _ERRORS_TOLERATED and now - self._errors[0] <= _ERROR_SPAN_S:
-                self._errors.clear()
-                self._aside_until = now + _ERROR_SPAN_S
+            self._fuse.note(self.clock())
 
     def tune(self, **changes: Any) -> ShedderSettings:
         """Replace some settings at once and return the new ones; raises SettingsError and then changes nothing.
@@ -355,21 +348,22 @@ class Shedder:
         """Return the state of this moment."""
         now = self.clock()
         with self._lock:
-            change = self._end_of_episode(now, 0.0)
-            rules = self._rules
+            rules, tally = self._rules, self._tally
+            change = tally.end_of_episode(now, service=rules.settings.service, wait_s=0.0)
             snapshot = ShedderSnapshot(
                 service=rules.settings.service,
                 mode=rules.mode,
                 signal=self._signal,
                 signals_refused=self._refusals_of_signals(),
-                in_flight=self._in_flight,
-                shedding=self._episode,
+                in_flight=tally.in_flight,
+                shedding=tally.episode,
                 draining=self._draining,
-                stepped_aside=self._is_aside(),
+                stepped_aside=self._fuse.is_blown(now),
                 thresholds=self._law.thresholds(now),
                 service_time_s=self._law.service_time_s,
-                admitted=dict(self._admitted),
-                shed=dict(self._shed),
+                admitted=dict(tally.admitted),
+                shed=dict(tally.shed),
+                abandoned=tally.abandoned,
                 internal_errors=internal_errors(),
                 settings=rules.settings,
             )

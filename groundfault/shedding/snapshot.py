@@ -16,7 +16,8 @@ class ShedderSnapshot:
     ``signal`` is where the last wait came from: ``tcp-info``, ``request-start`` or ``none``;
     ``signals_refused`` says of better ones why they cannot be used.
     ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
-    admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too.
+    admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too; ``abandoned`` are those of
+    them, all as ``deadline``, whose client had left before they were looked at.
     ``stepped_aside`` says that after ten internal errors within a minute requests are let through untouched for one.
     """
 
@@ -32,5 +33,6 @@ class ShedderSnapshot:
     service_time_s: float
     admitted: Mapping[Criticality, int]
     shed: Mapping[tuple[Reason, Criticality], int]
+    abandoned: int
     internal_errors: Mapping[str, int]
     settings: ShedderSettings

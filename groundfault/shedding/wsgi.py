@@ -10,7 +10,6 @@ from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
-from groundfault.shedding._socket import self_test
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
 
@@ -63,10 +62,9 @@ class WSGILoadShedder:
             shedder.failed("wsgi arrival", error)
             return self.app(environ, start_response)
         answer = _Answer(visit, environ, start_response)
-        reason = visit.admission.reason
-        if reason is not None and visit.admission.refused:
-            return answer.refuse(Verdict(reason, visit.rules.settings.service))
-        visit.open()
+        if visit.refused and visit.reason is not None:
+            return answer.refuse(Verdict(visit.reason, visit.rules.settings.service))
+        visit.enter()
         try:
             body = self.app(environ, answer.start_response)
         except Exception as error:
@@ -93,7 +91,6 @@ def _handed_over(shedder: Shedder, environ: "WSGIEnvironment") -> Visit | None:
 
 
 def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:
-    self_test.start()
     hinted = False
     for name in _HINTS:
         if name in environ:
@@ -164,9 +161,9 @@ class _Answer:
         visit = self._visit
         try:
             self._status = int(status[:3])
-            if not visit.visible:
+            if not visit.rules.enforced:
                 return status, headers
-            verdict = visit.verdict_on_status(self._status)
+            verdict = visit.verdict_on_status(self._status) if visit.context.faults else None
             kept = [each for each in headers if each[0][:1] not in "xX" or not wire.is_ours(each[0])]
             if verdict is None:
                 return status, kept

@@ -471,7 +471,7 @@ def test_the_kill_switch_in_the_environment_cannot_be_tuned_away(make_driver, mo
 
 def test_an_error_of_ours_never_costs_a_request(driver, clock, monkeypatch):
     """It is counted; after ten within a minute requests pass untouched for a minute, then all is as before."""
-    monkeypatch.setattr(driver.shedder, "admit", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(driver.shedder, "decide", lambda *_, **__: 1 / 0)
     for _ in range(10):
         assert not driver.shedder.bypassed
         assert driver.send().body == b"fine"

@@ -1,0 +1,69 @@
+"""What has been decided so far: the counts of one process, and its episodes of shedding. Pure; the caller guards it."""
+
+from collections import Counter
+from typing import Final
+
+from groundfault.events import SheddingChanged
+from groundfault.vocabulary import Criticality, Reason
+
+__all__ = ["Tally"]
+
+QUIET_S: Final = 3.0
+"""So long without a refusal ends an episode of shedding; shorter pauses within one overload are common."""
+
+_OVERLOAD: Final = frozenset({Reason.QUEUE_WAIT, Reason.CONCURRENCY})
+
+
+class Tally:
+    """``shed`` counts by reason and criticality; ``abandoned`` are those of them whose client had left.
+
+    ``episode``: whether one of shedding is going on. Where a method returns an event, the caller hands it to the sinks.
+    """
+
+    __slots__ = ("_episode_shed", "_refused_at", "abandoned", "admitted", "episode", "in_flight", "shed")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.admitted: Counter[Criticality] = Counter()
+        self.shed: Counter[tuple[Reason, Criticality]] = Counter()
+        self.abandoned = 0
+        self.episode = False
+        self._episode_shed = 0
+        self._refused_at = 0.0
+
+    def refuse(
+        self,
+        now: float,
+        reason: Reason,
+        criticality: Criticality,
+        *,
+        service: str,
+        wait_s: float,
+        predicted_s: float | None,
+        traceparent: str | None,
+    ) -> SheddingChanged | None:
+        """Count a refusal; return the event if it begins an episode."""
+        self.shed[reason, criticality] += 1
+        if reason not in _OVERLOAD:  # a budget that is used up may be any client's doing: no news of this server
+            return None
+        self._refused_at = now
+        self._episode_shed += 1
+        if self.episode:
+            return None
+        self.episode, self._episode_shed = True, 1
+        return SheddingChanged(
+            service=service,
+            shedding=True,
+            queue_wait_s=wait_s,
+            shed=1,
+            reason=reason,
+            traceparent=traceparent,
+            predicted_wait_s=predicted_s,
+        )
+
+    def end_of_episode(self, now: float, *, service: str, wait_s: float) -> SheddingChanged | None:
+        """Return the event if there has been no refusal for so long that the episode is over."""
+        if not self.episode or now - self._refused_at < QUIET_S:
+            return None
+        self.episode = False
+        return SheddingChanged(service=service, shedding=False, queue_wait_s=wait_s, shed=self._episode_shed)
