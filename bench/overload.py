@@ -13,7 +13,7 @@ for x times the capacity.
 ``eff`` is service time spent on answers within the deadline, as a share of capacity or of what was offered, if less;
 ``worst`` the same in the worst window of a thousand good answers; ``ceil`` the bare protocol's ceiling and ``own``
 that of an application behind the server's parser. A peer with several values to choose from is tuned per workload:
-the best of a short search is what counts. A run whose generator was late is tried again, then marked ``void``.
+the best of a short search is what counts. ``noise`` is what others used of the server's CPU. A run whose generator was late is tried again, then marked ``void``.
 """
 
 import argparse
@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from openloop.generator import Outcome, drive, saturate
 from openloop.judge import ceiling, judge
-from openloop.servers import Running, Variant, running, variants
+from openloop.servers import Running, Variant, busy_s, running, variants
 from openloop.workloads import CALM_S, QUICK, WORKLOADS, Server, Workload, request
 
 _SERVER_CPU, _CLIENT_CPU = 0, 1
@@ -119,9 +119,9 @@ class Bench:
             pauses = threading.Thread(target=_pauses, args=(one, workload, stopped), daemon=True)
             if workload.pauses:
                 pauses.start()
-            before = one.cpu_s()
+            before, busy_before = one.cpu_s(), busy_s(self.server_cpu)
             outcome: Outcome = self.in_process(drive, trace.plan)
-            used = one.cpu_s() - before
+            used, busy = one.cpu_s() - before, busy_s(self.server_cpu) - busy_before
             stopped.set()
             if workload.pauses:
                 pauses.join(5)
@@ -133,6 +133,7 @@ class Bench:
             row[name] = ceiling(row["load"], refusal, service_s * (1 if server.kind == "sleep" else server.places))
         row |= {"workload": workload.name, "variant": variant.label, "name": variant.name, "seed": seed}
         row |= {"capacity_per_s": server.places / service_s, "server_cpu": used / workload.length_s}
+        row["foreign_cpu"] = max(busy - used, 0.0) / workload.length_s
         return row
 
     def tuned(self, workload: Workload, choices: list[Variant]) -> Variant:
@@ -180,6 +181,7 @@ _COLUMNS = (
     ("recov", "recovery_s", "{:.1f}"),
     ("health", "health", "{:.3f}"),
     ("cpu", "server_cpu", "{:.2f}"),
+    ("noise", "foreign_cpu", "{:.2f}"),
 )
 
 

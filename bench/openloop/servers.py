@@ -209,6 +209,16 @@ def running(server: Server, variant: Variant, *, cpu: int | None, envoy: str | N
             yield Running(port, processes)
 
 
+def busy_s(cpu: int | None) -> float:
+    """Return how long a CPU has been busy since the machine started; of all together for None."""
+    wanted = "cpu" if cpu is None else f"cpu{cpu}"
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == wanted:
+            return (sum(map(int, ticks[:8])) - int(ticks[3]) - int(ticks[4])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def _start(
     stack: contextlib.ExitStack, command: list[str], environ: dict[str, str], cpu: int | None
 ) -> subprocess.Popen[bytes]:
