@@ -115,8 +115,9 @@ class _Kept(Connection):
     def read(self, *, continued: bool = False) -> Bracket | str:
         before = self._segments
         answer = super().read(continued=continued)
-        if self._segments < before and isinstance(answer, Bracket):  # the name of an earlier connection
-            answer = answer._replace(exact=self._segments <= 1)
+        if isinstance(answer, Bracket) and (self._segments < before or self.signal != answer.signal):
+            exact = answer.exact if self._segments >= before else self._segments <= 1  # the name of an earlier one
+            answer = answer._replace(exact=exact, signal=self.signal)
         if len(self._memory) >= _MAX_NAMES:
             self._memory.clear()
         self._memory[self._key] = self._segments

@@ -1,0 +1,194 @@
+"""The servers that can be tried, and how each is started with one worker, so that one request holds up all others."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from socket import create_connection, create_server
+from typing import Final
+
+from groundfault._clock import monotonic
+
+__all__ = ["SERVERS", "Running", "Server", "ServerError", "running"]
+
+START_S: Final = 15.0
+"""How long a server may take until it answers; one second is usual."""
+_STOP_S: Final = 5.0
+_POLL_S: Final = 0.02
+
+
+class ServerError(RuntimeError):
+    """A server did not start; the message holds the end of what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One way to run the doctor's application.
+
+    ``command``: what follows ``python``; ``{port}`` is filled in. ``needs``: the modules it takes.
+    ``notes``: what to know about it, in a sentence each.
+    """
+
+    name: str
+    distribution: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The modules that are not installed here."""
+        return tuple(name for name in self.needs if find_spec(name) is None)
+
+    @property
+    def version(self) -> str:
+        """The version that is installed, "" if none is."""
+        try:
+            return version(self.distribution)
+        except PackageNotFoundError:
+            return ""
+
+
+_GUNICORN: Final = tuple("-m gunicorn --bind 127.0.0.1:{port} --workers 1 --log-level warning".split())
+_UVICORN: Final = tuple("-m uvicorn --host 127.0.0.1 --port {port} --log-level warning --no-access-log".split())
+_WSGI: Final = "groundfault.doctor.app:wsgi"
+_ASGI: Final = "groundfault.doctor.app:asgi"
+
+LINGERS: Final = "from 26.0 on, a worker waits up to 2 s for each client to close: put a proxy in front"
+_EAGER: Final = "accepts more than it can serve: its queue is in the process, and the accept queue stays empty"
+
+
+def _gunicorn(name: str, worker: str, *needs: str, notes: tuple[str, ...] = (), app: str = _WSGI) -> Server:
+    command = (*_GUNICORN, "--worker-class", *worker.split(), app)
+    return Server(name, "gunicorn", command, ("gunicorn", *needs), notes)
+
+
+def _uvicorn(http: str, loop: str) -> Server:
+    needs = ("uvicorn", *{"httptools", "uvloop", "h11"}.intersection((http, loop)))
+    return Server(
+        f"uvicorn-{http}-{loop}", "uvicorn", (*_UVICORN, "--http", http, "--loop", loop, _ASGI), needs, (_EAGER,)
+    )
+
+
+SERVERS: Final[tuple[Server, ...]] = (
+    _gunicorn("gunicorn-sync", "sync", notes=(LINGERS,)),
+    _gunicorn("gunicorn-gthread", "gthread --threads 1", notes=(_EAGER,)),
+    _gunicorn("gunicorn-gevent", "gevent", "gevent", notes=("seen as long as nothing holds the hub",)),
+    _gunicorn("gunicorn-asgi", "asgi", notes=(_EAGER,), app=_ASGI),
+    _gunicorn("gunicorn-uvicorn-worker", "uvicorn_worker.UvicornWorker", "uvicorn_worker", app=_ASGI),
+    _uvicorn("h11", "asyncio"),
+    _uvicorn("h11", "uvloop"),
+    _uvicorn("httptools", "asyncio"),
+    _uvicorn("httptools", "uvloop"),
+    Server(
+        "hypercorn", "hypercorn", ("-m", "hypercorn", "--bind", "127.0.0.1:{port}", _ASGI), ("hypercorn",), (_EAGER,)
+    ),
+    Server(
+        "waitress",
+        "waitress",
+        ("-m", "waitress", "--listen", "127.0.0.1:{port}", "--threads", "1", _WSGI),
+        ("waitress",),
+        (_EAGER,),
+    ),
+    Server(
+        "cheroot",
+        "cheroot",
+        ("-m", "cheroot", "--bind", "127.0.0.1:{port}", "--threads", "1", "--max-threads", "1", _WSGI),
+        ("cheroot",),
+        (_EAGER,),
+    ),
+    Server(
+        "werkzeug",
+        "werkzeug",
+        (
+            "-c",
+            "from werkzeug.serving import run_simple; from groundfault.doctor.app import wsgi; "
+            "run_simple('127.0.0.1', {port}, wsgi)",
+        ),
+        ("werkzeug",),
+        ("for development only",),
+    ),
+    Server(
+        "granian",
+        "granian",
+        ("-m", "granian", "--port", "{port}", "--interface", "asgi", "--log-level", "warning", _ASGI),
+        ("granian",),
+        ("the socket is out of reach, so the kernel is asked by address: 4 µs a request",),
+    ),
+    Server(
+        "granian-wsgi",
+        "granian",
+        (
+            *("-m", "granian", "--port", "{port}", "--interface", "wsgi", "--blocking-threads", "1"),
+            *("--log-level", "warning", _WSGI),
+        ),
+        ("granian",),
+        ("says no port of the peer, so its connection cannot be asked for: set X-Request-Start in front of it",),
+    ),
+    Server(
+        "daphne",
+        "daphne",
+        ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "--no-server-name", "-v", "0", _ASGI),
+        ("daphne",),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers."""
+
+    port: int
+    pid: int
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Running]:
+    """Start a server on a free port of loopback, and stop it in the end, whatever happens.
+
+    Raises :class:`ServerError` if it does not answer within :data:`START_S`.
+    """
+    with create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+    with tempfile.TemporaryDirectory(prefix="groundfault-doctor-") as place:
+        log = Path(place) / "log"
+        command = [sys.executable, *(word.replace("{port}", str(port)) for word in server.command)]
+        with log.open("wb") as said:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=place)  # noqa: S603  from the table above
+        try:
+            _await_answer(process, port, log)
+            yield Running(port, process.pid)
+        finally:
+            _stop(process)
+
+
+def _await_answer(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    end = monotonic() + START_S
+    while monotonic() < end:
+        if process.poll() is not None:
+            break
+        try:
+            with create_connection(("127.0.0.1", port), timeout=1.0) as client:
+                client.sendall(b"GET /ready HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n")
+                if client.recv(12).endswith(b" 200"):
+                    return
+        except OSError:
+            pass
+        time.sleep(_POLL_S)
+    words = log.read_text(errors="replace").strip().splitlines()[-1:]
+    raise ServerError(f"no answer within {START_S:.0f} s" if process.poll() is None else f"it ended: {''.join(words)}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(_STOP_S)
