@@ -7,6 +7,7 @@ One context variable holds one mutable object:
 contexts are copied into worker threads and tasks, so an endpoint that runs elsewhere still writes into the same ledger.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -37,7 +38,10 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class RequestContext:
-    """The request being served. All times are seconds; ``deadline`` is a reading of the monotonic clock."""
+    """The request being served. All times are seconds; ``deadline`` is a reading of the monotonic clock.
+
+    ``at_thread`` is called once, when a worker thread could begin on the request, and raises if it has come too late.
+    """
 
     service: str
     deadline: float | None = None
@@ -46,6 +50,7 @@ class RequestContext:
     caller: str | None = None
     traceparent: str | None = None
     faults: list[Fault] = field(default_factory=list)
+    at_thread: Callable[[], None] | None = None
 
     def note(self, fault: Fault) -> None:
         """Write a fault into the ledger. Threads may call this at once: each of the two list operations is atomic."""
@@ -79,7 +84,7 @@ class RequestContext:
         The budget was its caller's, who has the answer; the key was its user's;
         and carriers are exceptions, whose tracebacks lead back to the request.
         """
-        self.deadline = self.criticality = self.key = self.caller = self.traceparent = None
+        self.deadline = self.criticality = self.key = self.caller = self.traceparent = self.at_thread = None
         self.faults.clear()
 
     def fault_behind(self, error: BaseException) -> Fault | None:

@@ -5,6 +5,7 @@ except what can only hurt the request itself: a shorter deadline, a lower critic
 """
 
 from contextlib import suppress
+from functools import partial
 from random import uniform
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from groundfault.shedding import _propagation
 from groundfault.shedding._routes import route_of
 from groundfault.shedding._rules import Rules
 from groundfault.shedding._socket import self_test
-from groundfault.shedding._threads import ThreadQueue, thread_queue
+from groundfault.shedding._threads import THREAD_START, LateError, ThreadQueue, latest_start, thread_queue
 from groundfault.shedding._wait import LEFT, Bracket, Peer, header_age
 from groundfault.shedding.criticality import RequestInfo
 from groundfault.shedding.shedder import TCP_INFO, Admission, Shedder
@@ -111,12 +112,26 @@ class Visit(Admission):
         try:
             return _propagation.of_error(error, self.context)
         except Exception as mine:  # noqa: BLE001  as above; the application's error goes its way
+    def begin_in_thread(self, latest: float, late: Reason) -> None:
+        """Raise LateError with the reason ``late`` if a worker thread may not begin any more, after ``latest``."""
+        try:
+            withdrawn = self.shedder.clock() > latest and self.shedder.withdraw(
+                self, late, self.context.criticality or _CRITICAL
+            )
+        except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
+            self.shedder.failed("turn for a thread", error)
+            return
+        if withdrawn:
+            raise LateError(late)
+
             self.shedder.failed("error of the application", mine)
             return None
 
     def verdict_on_status(self, status: int) -> "_propagation.Verdict | None":
+        if self.reason is not None:  # withdrawn after it was admitted; whatever became of that on the way here
+            return _propagation.Verdict(self.reason, self.context.service)
         """Return how to annotate the application's own answer, or None to leave it alone."""
-        if not self.context.faults or not self.rules.enforced:
+        if not self.rules.enforced:
             return None
         return _propagation.of_status(status, self.context)
 
@@ -125,6 +140,8 @@ class _Said(NamedTuple):
     """What the headers say, as far as it is believed."""
 
     budget_s: float | None = None
+        if self.reason is not None:  # as above
+            return _propagation.Verdict(self.reason, self.context.service)
     age_s: float | None = None
     criticality: Criticality | None = None
     key: str | None = None
@@ -204,10 +221,18 @@ def _threads(shedder: Shedder, route: str) -> ThreadQueue | None:
     if not shedder.route(route).sync:
         return None
     try:
-        return thread_queue()
+        queue = thread_queue()
+        if queue is not None and queue.unwatched is not None:
+            shedder.refuse_signal(THREAD_START, queue.unwatched)
+        return queue
     except Exception as error:  # noqa: BLE001  without the prediction the request is judged by the rest
         shedder.failed("anyio's thread limiter", error)
         return None
+    if on_loop and visit.route.sync and not visit.refused and path not in rules.health:
+        waited_s = max(wait_s or 0.0, said.age_s or 0.0)
+        latest = latest_start(visit.began, waited_s, said.budget_s, settings.deadline_s, visit.route.natural_s)
+        late = Reason.QUEUE_WAIT if said.budget_s is None else Reason.DEADLINE
+        context.at_thread = partial(visit.begin_in_thread, latest, late)
 
 
 _NOTHING: Final = _Said()

@@ -61,6 +61,13 @@ class Tally:
             predicted_wait_s=predicted_s,
         )
 
+    def withdraw(
+        self, now: float, reason: Reason, criticality: Criticality, *, service: str, late_s: float
+    ) -> SheddingChanged | None:
+        """Count as a refusal what has been counted as admitted ``late_s`` ago; return as :meth:`refuse` does."""
+        self.admitted[criticality] -= 1
+        return self.refuse(now, reason, criticality, service=service, wait_s=0.0, predicted_s=late_s, traceparent=None)
+
     def end_of_episode(self, now: float, *, service: str, wait_s: float) -> SheddingChanged | None:
         """Return the event if there has been no refusal for so long that the episode is over."""
         if not self.episode or now - self._refused_at < QUIET_S:

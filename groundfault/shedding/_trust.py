@@ -5,9 +5,11 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from groundfault.events import note_internal_error
 
-__all__ = ["Trust"]
+__all__ = ["Callers", "Trust"]
 
 _REMEMBERED = 1024
+_MAX_CALLERS = 256
+_OTHER_CALLER = "other"
 
 
 class Trust:
@@ -49,3 +51,21 @@ class Trust:
             for network in self._networks
             if isinstance(network, IPv6Network) == isinstance(address, IPv6Address)
         )
+
+
+class Callers:
+    """The labels of callers seen so far, few enough to keep counts for; the caller of this guards it."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def fold(self, caller: str | None) -> str | None:
+        """Return the caller's label, or ``other`` beyond the first 256 of them."""
+        if caller is None or caller in self._known:
+            return caller
+        if len(self._known) >= _MAX_CALLERS:
+            return _OTHER_CALLER
+        self._known.add(caller)
+        return caller

@@ -13,7 +13,7 @@ from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_asgi
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, retry_after
-from groundfault.shedding._threads import runs_in_thread
+from groundfault.shedding._threads import waits_for_thread
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
 from groundfault.vocabulary import Reason
@@ -107,12 +107,11 @@ def _arrive(shedder: Shedder, scope: Scope, receive: Receive, send: Send) -> Vis
 
 
 def _learn(visit: Visit, scope: Scope) -> None:
-    """Look up, once per route, whether the router ran an endpoint in a thread."""
-    endpoint = scope.get("endpoint")
-    if endpoint is None:
+    """Look up, once per route, whether its requests need a worker thread."""
+    if scope.get("endpoint") is None:
         return
     try:
-        in_thread = runs_in_thread(endpoint)
+        in_thread = waits_for_thread(scope)
         if in_thread is not None:
             visit.shedder.note_endpoint(visit, in_thread=in_thread)
     except Exception as error:  # noqa: BLE001  a stranger's object; the route's kind stays unknown
@@ -174,7 +173,7 @@ class _Answer:
             if not isinstance(headers, list | tuple):  # any iterable may be sent, and some can be read only once
                 message = {**message, "headers": (headers := list(headers))}
             kept = [each for each in headers if each[0][:1] not in b"xX" or not _is_ours(each)]
-            verdict = visit.verdict_on_status(status) if visit.context.faults else None
+            verdict = visit.verdict_on_status(status) if visit.context.faults or visit.reason is not None else None
             if verdict is None and len(kept) == len(headers):
                 return message
             if verdict is not None:

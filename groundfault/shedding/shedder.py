@@ -28,6 +28,7 @@ from groundfault.shedding._tally import Tally
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding._wait import Offset, Peer
 from groundfault.shedding.settings import ShedderSettings
+from groundfault.shedding._trust import Callers
 from groundfault.shedding.snapshot import ShedderSnapshot
 from groundfault.vocabulary import Criticality, Reason
 from groundfault.wire import key_fraction
@@ -42,9 +43,6 @@ NO_SIGNAL: Final = "none"
 _CRITICAL: Final = Criticality.CRITICAL
 _HERE: Final = Peer.HERE
 _GONE: Final = Peer.GONE
-
-_MAX_CALLERS: Final = 256
-_OTHER_CALLER: Final = "other"
 
 
 class Admission(Entry):
@@ -120,7 +118,7 @@ class Shedder:
         self._tally = Tally()
         self._fuse = Fuse()
         self._health = TokenBucket()
-        self._callers: set[str] = set()
+        self._callers = Callers()
         self._offset = Offset(now)
         self._law = Law(now, self._rules.settings.deadline_s)
         self.self_tested = False
@@ -300,13 +298,8 @@ class Shedder:
 
     def fold_caller(self, caller: str | None) -> str | None:
         """Return the caller's label, or ``other`` beyond the first 256 of them."""
-        if caller is None or caller in self._callers:
-            return caller
         with self._lock:
-            if len(self._callers) >= _MAX_CALLERS:
-                return _OTHER_CALLER
-            self._callers.add(caller)
-        return caller
+            return self._callers.fold(caller)
 
     def key_of(self, identity: str) -> str:
         """Return the key of a user or session: 16 hexadecimal digits that change every hour and tell nothing of it."""

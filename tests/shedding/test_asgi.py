@@ -276,7 +276,7 @@ def test_the_router_tells_where_an_endpoint_runs(shedder, as_middleware):
     asyncio.run(scenario())
     assert shedder.route("GET /sync").sync is True
     assert shedder.route("GET /async").sync is False
-    assert shedder.route("GET /class").sync is None
+    assert shedder.route("GET /class").sync is True
     assert shedder.route("GET /missing").name == "other"
     assert shedder.route("GET /missing").sync is None
 
