@@ -21,6 +21,7 @@ from groundfault._clock import monotonic
 from groundfault.vocabulary import Criticality, Outcome, Reason, State
 
 __all__ = [
+    "BacklogWarning",
     "CircuitChanged",
     "CommandDone",
     "ConcurrencyChanged",
@@ -149,6 +150,22 @@ class SheddingChanged:
 
 
 @dataclass(slots=True)
+class BacklogWarning:
+    """The queue in front of ``accept`` is more than half full, or has turned connections away. Once a minute at most.
+
+    ``depth`` of ``limit`` places on ``port`` are taken. ``overflows`` counts who was turned away since the process
+    began to count, anywhere in its network namespace; None where the kernel does not say. Whoever is turned away waits
+    for a second or more before it is tried again, and no server sees that wait.
+    """
+
+    service: str
+    port: int
+    depth: int
+    limit: int
+    overflows: int | None = None
+
+
+@dataclass(slots=True)
 class SettingsChanged:
     """Settings were swapped. ``component`` is ``resource/command`` or the service."""
 
@@ -165,6 +182,7 @@ Event = (
     | ThrottleChanged
     | SaturationChanged
     | SheddingChanged
+    | BacklogWarning
     | SettingsChanged
 )
 Sink = Callable[[Event], None]
@@ -219,7 +237,15 @@ def name_of(event: Event) -> str:
         return "command.saturated" if event.saturated else "command.answering"
     if isinstance(event, SheddingChanged):
         return "server.shedding_started" if event.shedding else "server.shedding_ended"
-    return {SettingsChanged: "settings.changed", CommandDone: "command.done", RequestSeen: "request.seen"}[type(event)]
+    return _NAMES[type(event)]
+
+
+_NAMES = {
+    BacklogWarning: "server.backlog_high",
+    CommandDone: "command.done",
+    RequestSeen: "request.seen",
+    SettingsChanged: "settings.changed",
+}
 
 
 _WARN = frozenset(
@@ -229,6 +255,7 @@ _WARN = frozenset(
         "command.concurrency_full",
         "command.throttle_started",
         "command.saturated",
+        "server.backlog_high",
         "server.shedding_started",
     }
 )

@@ -8,6 +8,7 @@ import pytest
 
 from groundfault import events
 from groundfault.events import (
+    BacklogWarning,
     CircuitChanged,
     CommandDone,
     ConcurrencyChanged,
@@ -45,6 +46,7 @@ NAMES = [
     (SaturationChanged("saber", "get", saturated=False, refusals=90), "command.answering", False),
     (SheddingChanged("saber", shedding=True, queue_wait_s=0.3, shed=1), "server.shedding_started", True),
     (SheddingChanged("saber", shedding=False, queue_wait_s=0.0, shed=90), "server.shedding_ended", False),
+    (BacklogWarning("saber", port=8000, depth=9, limit=10), "server.backlog_high", True),
     (SettingsChanged("saber/get", {"timeout_s": 1.0}, {"timeout_s": 2.0}), "settings.changed", False),
 ]
 

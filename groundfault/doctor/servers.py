@@ -55,10 +55,17 @@ class Server:
             return ""
 
 
-_GUNICORN: Final = tuple("-m gunicorn --bind 127.0.0.1:{port} --workers 1 --log-level warning".split())
-_UVICORN: Final = tuple("-m uvicorn --host 127.0.0.1 --port {port} --log-level warning --no-access-log".split())
+_QUIET: Final = ("--log-level", "warning")
+_GUNICORN: Final = ("-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "1", *_QUIET)
+_UVICORN: Final = ("-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--no-access-log", *_QUIET)
 _WSGI: Final = "groundfault.doctor.app:wsgi"
 _ASGI: Final = "groundfault.doctor.app:asgi"
+
+_WERKZEUG: Final = """
+from werkzeug.serving import run_simple
+from groundfault.doctor.app import wsgi
+run_simple("127.0.0.1", {port}, wsgi)
+"""
 
 LINGERS: Final = "from 26.0 on, a worker waits up to 2 s for each client to close: put a proxy in front"
 _EAGER: Final = "accepts more than it can serve: its queue is in the process, and the accept queue stays empty"
@@ -106,18 +113,14 @@ SERVERS: Final[tuple[Server, ...]] = (
     Server(
         "werkzeug",
         "werkzeug",
-        (
-            "-c",
-            "from werkzeug.serving import run_simple; from groundfault.doctor.app import wsgi; "
-            "run_simple('127.0.0.1', {port}, wsgi)",
-        ),
+        ("-c", _WERKZEUG),
         ("werkzeug",),
         ("for development only",),
     ),
     Server(
         "granian",
         "granian",
-        ("-m", "granian", "--port", "{port}", "--interface", "asgi", "--log-level", "warning", _ASGI),
+        ("-m", "granian", "--port", "{port}", "--interface", "asgi", *_QUIET, _ASGI),
         ("granian",),
         ("the socket is out of reach, so the kernel is asked by address: 4 µs a request",),
     ),
@@ -126,7 +129,7 @@ SERVERS: Final[tuple[Server, ...]] = (
         "granian",
         (
             *("-m", "granian", "--port", "{port}", "--interface", "wsgi", "--blocking-threads", "1"),
-            *("--log-level", "warning", _WSGI),
+            *(*_QUIET, _WSGI),
         ),
         ("granian",),
         ("says no port of the peer, so its connection cannot be asked for: set X-Request-Start in front of it",),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from groundfault.events import note_internal_error
+from groundfault.shedding._listener import note_listener
 from groundfault.shedding._paths import Way, find_owner
 from groundfault.shedding._sockdiag import Address, TcpByName
 from groundfault.shedding._socket import SOCK_DIAG, Connection, borrow
@@ -73,6 +74,7 @@ def _made(way: Way) -> Connection:
         closing = transport.is_closing
     else:
         sock = getattr(sock, "_sock", sock)  # asyncio's TransportSocket, a layer of Python
+    note_listener(sock)
     return Connection(
         sock,
         peername=info("peername"),
@@ -88,6 +90,7 @@ def _of_twisted(transport: Any) -> Connection:
     for _ in range(3):
         sock = getattr(transport, "socket", None)
         if sock is not None:
+            note_listener(sock)
             return Connection(sock, tls=tls)
         transport, tls = getattr(transport, "transport", None), True
     return _NO_CONNECTION
@@ -132,7 +135,9 @@ def _by_name(scope: dict[str, Any]) -> Connection:
     if not str(scope.get("http_version", "1.1")).startswith("1"):
         return _UNCOUNTED
     tls = scope.get("scheme") == "https"
-    return _Kept(TcpByName(local, remote), _of_names, (local, remote), tls=tls, signal=SOCK_DIAG)
+    sock = TcpByName(local, remote)
+    note_listener(sock)
+    return _Kept(sock, _of_names, (local, remote), tls=tls, signal=SOCK_DIAG)
 
 
 def _address(named: Any) -> Address | None:
@@ -164,6 +169,7 @@ def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
         if sock is None:
             return _NO_CONNECTION
         tls = hasattr(sock, "selected_alpn_protocol")
+        note_listener(sock)
         if environ.get("wsgi.multithread"):
             return _Kept(sock, _of_sockets, sock, tls=tls)
         return Connection(sock, tls=tls)  # gunicorn's sync workers serve one request on each
