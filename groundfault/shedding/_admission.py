@@ -80,6 +80,19 @@ because completions follow arrivals by one service time.
 """
 
 
+TIGHT: Final = 5.0
+"""What a standing crowd is tightened to: the class's share, times this, in natural times; 3 - 0.5·u for ``critical``.
+
+Enough that places never fall idle, and every answer within five service times.
+"""
+TRIAL_S: Final = 2.0
+"""How long after its onset a crowd's completions are looked at: by then a whole second is of the tight threshold."""
+KEPT: Final = 0.85
+"""Fewer completions than this share of those at the onset: what was refused was not queueing but merely slow."""
+SPARED_S: Final = 30.0
+"""How long a route is then left alone. What the next attempt costs, if it fails too, is a twentieth of that time."""
+
+
 class Bounds(NamedTuple):
     """The numbers of one ladder, seconds: burst tolerance N, target T, what counts as clear, patience G."""
 
@@ -198,7 +211,37 @@ def crowded(
         return False
     crowd = route if itself else whole
     rate = crowd.rate.per_s(now)
-    return rate > 0 and wait_s + (crowd.open + 1) / rate > allowed
+    if rate <= 0:
+        return False
+    if itself:
+        allowed = min(allowed, _tightened(now, route, at_zero - slope * u, deadline_s, rate))
+    return wait_s + (crowd.open + 1) / rate > allowed
+
+
+def _tightened(now: float, route: Route, share: float, deadline_s: float, rate: float) -> float:
+    """Return how late an answer of a route that is queueing may be forecast, once some have been refused.
+
+    A share of the deadline at first, and within a second a few natural times: a pool needs no longer queue to be busy,
+    and every answer waits through the whole of it. That is right if the route is slow because it is queueing.
+    If instead what it waits for has become slow, fewer open requests mean fewer answers: then it is left alone.
+    """
+    crowd = route.crowd
+    if now - crowd.queueing > MEMORY_S:
+        crowd.onset = inf
+        crowd.rate = 0.0
+    crowd.queueing = now
+    standing = now - crowd.onset
+    if standing < 0 or now < crowd.spared:
+        return inf
+    if standing <= TIGHTEN_S:
+        crowd.rate = max(crowd.rate, rate)
+    elif standing > TRIAL_S and rate < KEPT * crowd.rate:
+        crowd.spared = now + SPARED_S
+        crowd.onset = inf
+        crowd.rate = 0.0
+        return inf
+    least = TIGHT * share * max(route.natural_s, FLOOR_S)
+    return max(least, share * deadline_s * (1 - standing / TIGHTEN_S))
 
 
 def forecast(now: float, route: Route, whole: Route) -> float:

@@ -173,7 +173,7 @@ class Law:
             own_s=left_s,
         ):
             return None
-        route.note_refusal()
+        route.note_refusal(now)
         entry.predicted_s = forecast(now, route, self.whole)
         return Reason.QUEUE_WAIT
 

@@ -77,11 +77,17 @@ class Visit(Admission):
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
             self.shedder.failed("answer", error)
 
+    def finish(self, status: int) -> None:
+        """Note answer and end at once, where they are one and the same. Never raises; a second call changes nothing."""
+        try:
+            self.shedder.finish(self, status)
+        except Exception as error:  # noqa: BLE001  as above
+            self.shedder.failed("end of a request", error)
+        self.close()
+
     def release(self) -> None:
         """Give the request's place back. Never raises; a second call changes nothing."""
         self.context.deadline = None  # its caller has the answer: what runs on in the background may take its time
-        if self.released:  # as at the end of most requests: with the last byte of the answer
-            return
         try:
             self.shedder.release(self)
         except Exception as error:  # noqa: BLE001  as above
@@ -96,7 +102,8 @@ class Visit(Admission):
             except ValueError:  # closed in another context than it was opened in: there is nothing to reset
                 pass
         self.context.end()
-        self.release()
+        if not self.released:  # else as at the end of most requests: with the last byte of the answer
+            self.release()
 
     def abandon(self) -> None:
         """Do as :meth:`close`, from wherever the garbage collector calls; never touches another request's context."""
@@ -105,13 +112,6 @@ class Visit(Admission):
         self._token = None
         self.close()
 
-    def verdict_on_error(self, error: BaseException) -> "_propagation.Verdict | None":
-        """Return what to answer instead of raising ``error``, or None if it is not a dependency's doing."""
-        if not self.rules.enforced:  # nothing of us is visible
-            return None
-        try:
-            return _propagation.of_error(error, self.context)
-        except Exception as mine:  # noqa: BLE001  as above; the application's error goes its way
     def begin_in_thread(self, latest: float, late: Reason) -> None:
         """Raise LateError with the reason ``late`` if a worker thread may not begin any more, after ``latest``."""
         try:
@@ -124,15 +124,24 @@ class Visit(Admission):
         if withdrawn:
             raise LateError(late)
 
+    def verdict_on_error(self, error: BaseException) -> "_propagation.Verdict | None":
+        """Return what to answer instead of raising ``error``, or None if it is not a dependency's doing."""
+        if not self.rules.enforced:  # nothing of us is visible
+            return None
+        if self.reason is not None:  # withdrawn after it was admitted; whatever became of that on the way here
+            return _propagation.Verdict(self.reason, self.context.service)
+        try:
+            return _propagation.of_error(error, self.context)
+        except Exception as mine:  # noqa: BLE001  as above; the application's error goes its way
             self.shedder.failed("error of the application", mine)
             return None
 
     def verdict_on_status(self, status: int) -> "_propagation.Verdict | None":
-        if self.reason is not None:  # withdrawn after it was admitted; whatever became of that on the way here
-            return _propagation.Verdict(self.reason, self.context.service)
         """Return how to annotate the application's own answer, or None to leave it alone."""
         if not self.rules.enforced:
             return None
+        if self.reason is not None:  # as above
+            return _propagation.Verdict(self.reason, self.context.service)
         return _propagation.of_status(status, self.context)
 
 
@@ -140,8 +149,6 @@ class _Said(NamedTuple):
     """What the headers say, as far as it is believed."""
 
     budget_s: float | None = None
-        if self.reason is not None:  # as above
-            return _propagation.Verdict(self.reason, self.context.service)
     age_s: float | None = None
     criticality: Criticality | None = None
     key: str | None = None
@@ -191,7 +198,11 @@ def arrive(
     trace = headers.get(TRACEPARENT)
     if trace is not None and (len(trace) != _TRACE_LENGTH or not _TRACE_SIGNS.issuperset(trace)):
         trace = None
-    visit = Visit(route_of(method, path), on_loop)
+    name = route_of(method, path)
+    route = shedder.route(name)
+    if threads is None and on_loop and route.sync:
+        threads = _threads(shedder)
+    visit = Visit(name, route, on_loop)
     visit.shedder = shedder
     visit.rules = rules
     visit.context = context = RequestContext(settings.service, None, criticality, key, said.caller, trace)
@@ -207,19 +218,22 @@ def arrive(
         key=key,
         budget_s=said.budget_s,
         health=path in rules.health,
-        threads=_threads(shedder, visit.name) if on_loop and threads is None else threads,
+        threads=threads,
         caller=said.caller,
         traceparent=trace,
     )
     if said.budget_s is not None and rules.enforced:
         # Only what the caller said caps calls made for it; a default of ours could break those it never meant.
         context.deadline = visit.began + said.budget_s - max(wait_s or 0.0, said.age_s or 0.0)
+    if on_loop and visit.route.sync and not visit.refused and path not in rules.health:
+        waited_s = max(wait_s or 0.0, said.age_s or 0.0)
+        latest = latest_start(visit.began, waited_s, said.budget_s, settings.deadline_s, visit.route.natural_s)
+        late = Reason.QUEUE_WAIT if said.budget_s is None else Reason.DEADLINE
+        context.at_thread = partial(visit.begin_in_thread, latest, late)
     return visit
 
 
-def _threads(shedder: Shedder, route: str) -> ThreadQueue | None:
-    if not shedder.route(route).sync:
-        return None
+def _threads(shedder: Shedder) -> ThreadQueue | None:
     try:
         queue = thread_queue()
         if queue is not None and queue.unwatched is not None:
@@ -228,11 +242,6 @@ def _threads(shedder: Shedder, route: str) -> ThreadQueue | None:
     except Exception as error:  # noqa: BLE001  without the prediction the request is judged by the rest
         shedder.failed("anyio's thread limiter", error)
         return None
-    if on_loop and visit.route.sync and not visit.refused and path not in rules.health:
-        waited_s = max(wait_s or 0.0, said.age_s or 0.0)
-        latest = latest_start(visit.began, waited_s, said.budget_s, settings.deadline_s, visit.route.natural_s)
-        late = Reason.QUEUE_WAIT if said.budget_s is None else Reason.DEADLINE
-        context.at_thread = partial(visit.begin_in_thread, latest, late)
 
 
 _NOTHING: Final = _Said()

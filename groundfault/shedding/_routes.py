@@ -4,7 +4,7 @@ from functools import lru_cache
 from math import inf, log2
 from typing import Final
 
-__all__ = ["OTHER", "Baseline", "Rate", "Route", "Routes", "route_of"]
+__all__ = ["OTHER", "Baseline", "Crowd", "Rate", "Route", "Routes", "route_of"]
 
 OTHER: Final = "other"
 """The route of all requests beyond the first 256 routes."""
@@ -132,6 +132,23 @@ class Baseline:
         return self.service_s
 
 
+class Crowd:
+    """What stands inside a route. Times are readings of the monotonic clock, -inf for never and inf for not now.
+
+    ``onset``: when the first of this crowd was refused. ``queueing``: when the route was last found queueing.
+    ``rate``: completions per second in the first second after the onset.
+    ``spared``: until when the route is not tightened, because doing so cost completions.
+    """
+
+    __slots__ = ("onset", "queueing", "rate", "spared")
+
+    def __init__(self) -> None:
+        self.onset = inf
+        self.queueing = -inf
+        self.rate = 0.0
+        self.spared = -inf
+
+
 class Route:
     """One route: how many of its requests are being worked on, how long they take, how many finish a second.
 
@@ -144,6 +161,7 @@ class Route:
         "_least_before",
         "_least_since",
         "_refused",
+        "crowd",
         "done_at",
         "name",
         "open",
@@ -162,6 +180,7 @@ class Route:
         self.service_s = 0.0  # 0.0: nothing has finished yet
         self.sync: bool | None = None  # None: not known
         self.rate = Rate()
+        self.crowd = Crowd()
         self.used_at = now
         self.done_at = now
         self._least = inf
@@ -185,9 +204,10 @@ class Route:
         self.open += 1
         self.used_at = now
 
-    def note_refusal(self) -> None:
-        """Remember that this span of time is not a natural one."""
+    def note_refusal(self, now: float) -> None:
+        """Remember that this span of time is not a natural one, and since when requests are refused."""
         self._refused = True
+        self.crowd.onset = min(self.crowd.onset, now)
 
     def complete(self, now: float, seconds: float | None) -> None:
         """Count an answer that began ``seconds`` after the request was admitted; None keeps that out of the times."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from groundfault._clock import Clock, monotonic, wall
 from groundfault.events import (
+    BacklogWarning,
     RequestSeen,
     SettingsChanged,
     Sink,
@@ -21,14 +22,15 @@ from groundfault.events import (
 from groundfault.shedding._admission import TokenBucket
 from groundfault.shedding._fuse import Fuse
 from groundfault.shedding._law import Entry, Law
+from groundfault.shedding._listener import ListenerWatch
 from groundfault.shedding._routes import OTHER, Route
 from groundfault.shedding._rules import Rules
 from groundfault.shedding._socket import self_test
 from groundfault.shedding._tally import Tally
 from groundfault.shedding._threads import ThreadQueue
+from groundfault.shedding._trust import Callers
 from groundfault.shedding._wait import Offset, Peer
 from groundfault.shedding.settings import ShedderSettings
-from groundfault.shedding._trust import Callers
 from groundfault.shedding.snapshot import ShedderSnapshot
 from groundfault.vocabulary import Criticality, Reason
 from groundfault.wire import key_fraction
@@ -54,8 +56,9 @@ class Admission(Entry):
     __slots__ = ("generation", "reason", "refused", "released")
     generation: int
 
-    def __init__(self, name: str, on_loop: bool) -> None:  # noqa: FBT001  one call per request
+    def __init__(self, name: str, route: Route, on_loop: bool) -> None:  # noqa: FBT001  one call per request
         self.name = name
+        self.route = route
         self.on_loop = on_loop
         self.queued_s = 0.0
         self.predicted_s: float | None = None
@@ -121,6 +124,7 @@ class Shedder:
         self._callers = Callers()
         self._offset = Offset(now)
         self._law = Law(now, self._rules.settings.deadline_s)
+        self._listener = ListenerWatch()
         self.self_tested = False
 
     @property
@@ -145,7 +149,7 @@ class Shedder:
         ``on_loop``: it is served by an event loop, where the forecast applies, rather than by a worker of its own.
         The others are those of :meth:`decide`.
         """
-        admission = Admission(route, on_loop)
+        admission = Admission(route, self.route(route), on_loop)
         self.decide(admission, wait_s, **said)
         return admission
 
@@ -189,16 +193,18 @@ class Shedder:
             waited_s = wait_s or 0.0
             admission.generation = self._generation
             admission.began = now
-            admission.route = law.routes.find(admission.name)
             law.arrive(now, admission, wait_s, threads, exact=exact)
             if peer is not _HERE and self._has_left(admission, peer, wait_s):
                 tally.abandoned += 1
                 admission.reason = Reason.DEADLINE
             elif not health or not self._health.take(now, rules.settings.health_rate_per_s):
                 left_s = None if budget_s is None else budget_s - behind_s
-                admission.reason = self._first_reason(left_s) or law.judge(
-                    now, admission, waited_s, left_s, behind_s=behind_s, criticality=criticality, u=u
-                )
+                if self._draining or left_s is not None or rules.settings.max_concurrency is not None:
+                    admission.reason = self._first_reason(left_s)
+                if admission.reason is None:
+                    admission.reason = law.judge(
+                        now, admission, waited_s, left_s, behind_s=behind_s, criticality=criticality, u=u
+                    )
             if admission.reason is None:
                 tally.admitted[criticality] += 1
                 if tally.episode:
@@ -219,6 +225,8 @@ class Shedder:
                 law.enter(now, admission)
         if change is not None:
             self.sinks.change(change)
+        if now >= self._listener.due:
+            self._watch_listener(now)
         if self.sinks.calls:
             self.sinks.call(
                 RequestSeen(
@@ -233,6 +241,15 @@ class Shedder:
                     predicted_wait_s=admission.predicted_s,
                 )
             )
+
+    def _watch_listener(self, now: float) -> None:
+        """Look at the accept queue: once a second, on the request that comes first then."""
+        try:
+            queue = self._listener.look(now)
+            if queue is not None:
+                self.sinks.change(BacklogWarning(self._rules.settings.service, *queue))
+        except Exception as error:  # noqa: BLE001  a gauge must not cost the request
+            self.failed("accept queue", error)
 
     def _place(
         self, now: float, signal: str, wait_s: float | None, age_s: float | None
@@ -278,8 +295,18 @@ class Shedder:
     def release(self, admission: Admission) -> None:
         """Note that the request is over, however it ended. Synchronous; a second call changes nothing."""
         with self._lock:
-            if admission.refused or admission.released or admission.generation != self._generation:
-                return
+            self._release(admission)
+
+    def finish(self, admission: Admission, status: int) -> None:
+        """Do as :meth:`answered` and :meth:`release` at once."""
+        now = self.clock()
+        with self._lock:
+            if admission.open and admission.generation == self._generation:
+                self._law.answered(now, admission, status)
+            self._release(admission)
+
+    def _release(self, admission: Admission) -> None:
+        if not (admission.refused or admission.released) and admission.generation == self._generation:
             admission.released = True
             self._tally.in_flight -= 1
             if admission.open:  # its client has left, or its task was cancelled
@@ -340,6 +367,7 @@ class Shedder:
     def snapshot(self) -> ShedderSnapshot:
         """Return the state of this moment."""
         now = self.clock()
+        self._watch_listener(now)
         with self._lock:
             rules, tally = self._rules, self._tally
             change = tally.end_of_episode(now, service=rules.settings.service, wait_s=0.0)
@@ -357,6 +385,7 @@ class Shedder:
                 admitted=dict(tally.admitted),
                 shed=dict(tally.shed),
                 abandoned=tally.abandoned,
+                accept_queue=self._listener.queue,
                 internal_errors=internal_errors(),
                 settings=rules.settings,
             )

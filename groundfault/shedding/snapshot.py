@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from groundfault.shedding._listener import AcceptQueue
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.vocabulary import Criticality, Mode, Reason
 
@@ -13,11 +14,14 @@ __all__ = ["ShedderSnapshot"]
 class ShedderSnapshot:
     """One shedder at one moment, for pages and scrapes. Times are seconds.
 
-    ``signal`` is where the last wait came from: ``tcp-info``, ``request-start`` or ``none``;
+    ``signal`` is where the last wait came from: ``tcp-info``, ``sock-diag``, ``request-start``, ``in-process`` or
+    ``none``;
     ``signals_refused`` says of better ones why they cannot be used.
     ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
     admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too; ``abandoned`` are those of
     them, all as ``deadline``, whose client had left before they were looked at.
+    ``accept_queue`` is the queue in front of the listening socket; None where the kernel does not say, or before the
+    first request.
     ``stepped_aside`` says that after ten internal errors within a minute requests are let through untouched for one.
     """
 
@@ -34,5 +38,6 @@ class ShedderSnapshot:
     admitted: Mapping[Criticality, int]
     shed: Mapping[tuple[Reason, Criticality], int]
     abandoned: int
+    accept_queue: AcceptQueue | None
     internal_errors: Mapping[str, int]
     settings: ShedderSettings

@@ -9,7 +9,7 @@ from groundfault import wire
 from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._propagation import Verdict
-from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
+from groundfault.shedding._request import HINTS, TRACEPARENT, VISIT, Visit, arrive, retry_after
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
 
@@ -26,8 +26,12 @@ def _environ_name(name: str) -> str:
     return "HTTP_" + name.upper().replace("-", "_")
 
 
-_HINTS: Final = tuple(map(_environ_name, HINTS))
-_NAMES: Final = {name: _environ_name(name) for name in HINTS}
+_HINTS: Final = frozenset(map(_environ_name, HINTS))
+_NAMES: Final = {
+    **{name: _environ_name(name) for name in (*HINTS, TRACEPARENT)},
+    "Content-Type": "CONTENT_TYPE",
+    "Content-Length": "CONTENT_LENGTH",
+}
 
 
 class WSGILoadShedder:
@@ -57,7 +61,7 @@ class WSGILoadShedder:
         if shedder.bypassed:
             return self.app(environ, start_response)
         try:
-            visit = _handed_over(shedder, environ) or _arrive(shedder, environ)
+            visit = (VISIT in environ and _handed_over(shedder, environ)) or _arrive(shedder, environ)
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
             shedder.failed("wsgi arrival", error)
             return self.app(environ, start_response)
@@ -76,7 +80,7 @@ class WSGILoadShedder:
         except BaseException:
             answer.finish()
             raise
-        return _SizedBody(body, answer) if isinstance(body, list | tuple) else _Body(body, answer)
+        return _Whole(body, answer) if type(body) is list or type(body) is tuple else _Body(body, answer)
 
 
 def _handed_over(shedder: Shedder, environ: "WSGIEnvironment") -> Visit | None:
@@ -91,18 +95,14 @@ def _handed_over(shedder: Shedder, environ: "WSGIEnvironment") -> Visit | None:
 
 
 def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:
-    hinted = False
-    for name in _HINTS:
-        if name in environ:
-            hinted = True
-            break
     peer = environ.get("REMOTE_ADDR") or None
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return arrive(
         shedder,
         method=environ["REQUEST_METHOD"],
-        path=environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+        path=path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace"),
         headers=_EnvironHeaders(environ),
-        hinted=hinted,
+        hinted=not environ.keys().isdisjoint(_HINTS),
         peer=peer,
         via=peer,
         reading=connection_of_wsgi(environ).read(continued="HTTP_EXPECT" in environ),
@@ -119,10 +119,7 @@ class _EnvironHeaders:
         self._environ = environ
 
     def get(self, name: str, /) -> str | None:
-        key = _NAMES.get(name) or _environ_name(name)
-        if key in {"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"}:
-            key = key.removeprefix("HTTP_")
-        value = self._environ.get(key)
+        value = self._environ.get(_NAMES.get(name) or _NAMES.get(name.title()) or _environ_name(name))
         return value if isinstance(value, str) else None
 
 
@@ -216,8 +213,7 @@ class _Answer:
 
     def finish(self) -> None:
         """End the request; a second call changes nothing."""
-        self._visit.answered(self._status)
-        self._visit.close()
+        self._visit.finish(self._status)
 
 
 _STATUS_LINE: Final = "503 Service Unavailable"
@@ -280,11 +276,31 @@ class _Body:
             self._answer.abandon()
 
 
-class _SizedBody(_Body):
-    """As above; some servers derive the Content-Length from the number of chunks."""
+class _Whole:
+    """An answer that is all there, in a list: nothing can go wrong with it any more, and its end is its close.
 
-    __slots__ = ()
-    _body: list[bytes] | tuple[bytes, ...]
+    It has a length, from which some servers derive the Content-Length.
+    """
+
+    __slots__ = ("_answer", "_chunks", "_closed")
+
+    def __init__(self, chunks: list[bytes] | tuple[bytes, ...], answer: _Answer) -> None:
+        self._chunks = chunks
+        self._answer = answer
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
 
     def __len__(self) -> int:
-        return len(self._body)
+        return len(self._chunks)
+
+    def close(self) -> None:
+        """End the request."""
+        if not self._closed:
+            self._closed = True
+            self._answer.finish()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._answer.abandon()
