@@ -292,6 +292,21 @@ class Shedder:
             if admission.open and admission.generation == self._generation:
                 self._law.answered(now, admission, status)
 
+    def withdraw(self, admission: Admission, reason: Reason, criticality: Criticality) -> bool:
+        """Refuse an admitted request after all, to be released as any other; return whether that is enforced."""
+        now = self.clock()
+        with self._lock:
+            rules = self._rules
+            if admission.reason is not None or admission.released or admission.generation != self._generation:
+                return False
+            admission.reason, late_s = reason, now - admission.began
+            change = self._tally.withdraw(now, reason, criticality, service=rules.settings.service, late_s=late_s)
+            if rules.enforced:  # from here on it says nothing about how fast this server is
+                self._law.leave(admission)
+        if change is not None:
+            self.sinks.change(change)
+        return rules.enforced
+
     def release(self, admission: Admission) -> None:
         """Note that the request is over, however it ended. Synchronous; a second call changes nothing."""
         with self._lock:
