@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from select import select
@@ -343,14 +343,26 @@ def start_kind() -> Iterator[Callable[..., Server]]:
         yield lambda name, **how: stack.enter_context(_of_kind(name, **how))
 
 
-@pytest.fixture
-def start(tmp_path) -> Iterator[Callable[..., Server]]:
-    """Return a function that runs any command, for this test alone."""
-    with ExitStack() as stack:
+@pytest.fixture(scope="session")
+def run_server() -> Callable[..., AbstractContextManager[Server]]:
+    """Return a function that runs uvicorn, gunicorn or any command that takes an application, until its block ends.
 
-        def begin(name: str, command: str, address: int | str | None = None, **how: Any) -> Server:
-            address = free_port() if address is None else address
-            words = command.format(port=address, tmp=tmp_path).split()
-            return stack.enter_context(running(name, words, address, **how))
+    Over TCP, or over a unix socket where a path is given.
+    """
 
-        yield begin
+    def run(name: str, command: str, path: Path | None = None, **how: Any) -> AbstractContextManager[Server]:
+        address = free_port() if path is None else str(path)
+        if name == "uvicorn":
+            command += f" --port {address}" if path is None else f" --uds {address}"
+        else:
+            command += f" --bind 127.0.0.1:{address}" if path is None else f" --bind unix:{address}"
+        app = "asgi" if name == "uvicorn" else "wsgi"
+        return running(name, [*command.split(), f"served:{app}"], address, **how)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def connect_to() -> Callable[[int | str], Connection]:
+    """Return a function that connects to a port of this host, or to a unix socket."""
+    return Connection

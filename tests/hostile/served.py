@@ -23,6 +23,7 @@ from groundfault.shedding.shedder import Shedder
 from groundfault.shedding.wsgi import WSGILoadShedder
 
 BLOCK_S = 0.4
+WORK_S = 0.02
 TICK_S = 0.01
 LONGEST_S = 20.0  # nothing here lasts longer, even if the test that should end it has died
 
@@ -70,7 +71,7 @@ class State:
             return {
                 "pid": os.getpid(),
                 "in_flight": snapshot.in_flight,
-                "abandoned": getattr(snapshot, "abandoned", None),
+                "abandoned": snapshot.abandoned,
                 "signal": snapshot.signal,
                 "internal_errors": dict(snapshot.internal_errors),
                 "stepped_aside": snapshot.stepped_aside,
@@ -92,6 +93,35 @@ state = State()
 shedder = Shedder()
 
 
+if "USED_IN_PARENT" in os.environ:  # three requests that begin before the workers are forked, and never end
+    for _ in range(3):
+        shedder.admit("GET /", 0.0)
+
+_SLEEPS_S = {"/block": BLOCK_S, "/work": WORK_S}
+
+
+def _text(method, path):
+    if path == "/pid":
+        return f"{os.getpid()}\n"
+    if path == "/fork":
+        return f"{_in_flight_in_a_child()}\n"
+    return f"{method} {path}\n"
+
+
+def _in_flight_in_a_child():
+    """Fork in the midst of everything, and return what the child's shedder says is in flight there."""
+    here, there = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(there, str(shedder.snapshot().in_flight).encode())
+        os._exit(0)
+    os.close(there)
+    with os.fdopen(here) as answer:
+        told = answer.read()
+    os.waitpid(pid, 0)
+    return told
+
+
 def _wsgi(environ, start_response):
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix("/bare")
     with state.lock:
@@ -110,9 +140,8 @@ def _wsgi(environ, start_response):
             time.sleep(TICK_S)
         body = b"held\n"
     else:
-        if path == "/block":
-            time.sleep(BLOCK_S)
-        body = f"{method} {path}\n".encode()
+        time.sleep(_SLEEPS_S.get(path, 0.0))
+        body = _text(method, path).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [] if method == "HEAD" else [body]
 
@@ -162,9 +191,8 @@ async def _asgi(scope, receive, send):
             await asyncio.sleep(TICK_S)
         text = "held\n"
     else:
-        if path == "/block":
-            time.sleep(BLOCK_S)  # noqa: ASYNC251  the loop is to be blocked
-        text = f"{method} {path}\n"
+        time.sleep(_SLEEPS_S.get(path, 0.0))  # noqa: ASYNC251  the loop is to be blocked
+        text = _text(method, path)
     await PlainTextResponse(text, status)(scope, receive, send)
 
 
