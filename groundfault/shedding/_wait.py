@@ -8,7 +8,10 @@ answered. The true wait of a whole request lies between them, and for the usual 
 from enum import Enum
 from typing import Final, NamedTuple
 
-__all__ = ["LEFT", "Bracket", "Offset", "Peer", "bracket", "header_age"]
+__all__ = ["LEFT", "NO_SIGNAL", "REQUEST_START", "Bracket", "Offset", "Peer", "bracket", "header_age"]
+
+REQUEST_START: Final = "request-start"
+NO_SIGNAL: Final = "none"
 
 _MAX_READING_MS: Final = 3_600_000  # an hour: no server leaves a request lying for longer, so it is not a wait
 
@@ -107,3 +110,18 @@ class Offset:
             self._since = now
         self._least = min(self._least, age_s)
         return age_s - min(self._least, self._before)
+
+    def place(
+        self, now: float, signal: str, wait_s: float | None, age_s: float | None, longest_s: float
+    ) -> tuple[str, float | None, float]:
+        """Return the signal to go by, the wait it gives, and how long the request had waited before it came here.
+
+        ``wait_s`` is what ``signal`` says, if anything; ``age_s`` what a trusted proxy does. Beside a wait of our
+        own the age only adds what has gone before, up to ``longest_s``: one that says more is not believed.
+        """
+        if wait_s is None:
+            if age_s is None:
+                return NO_SIGNAL, None, 0.0
+            return REQUEST_START, self.subtract(now, age_s), 0.0
+        behind_s = 0.0 if age_s is None else age_s - wait_s
+        return signal, wait_s, behind_s if 0 < behind_s <= longest_s else 0.0

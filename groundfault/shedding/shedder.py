@@ -2,7 +2,6 @@
 
 import os
 import random
-import weakref
 from collections.abc import Iterable
 from dataclasses import fields
 from threading import RLock
@@ -20,8 +19,10 @@ from groundfault.events import (
     sinks_of,
 )
 from groundfault.shedding._admission import TokenBucket
+from groundfault.shedding._admitted import Admission
+from groundfault.shedding._family import Family
 from groundfault.shedding._fuse import Fuse
-from groundfault.shedding._law import Entry, Law
+from groundfault.shedding._law import Law
 from groundfault.shedding._listener import ListenerWatch
 from groundfault.shedding._routes import OTHER, Route
 from groundfault.shedding._rules import Rules
@@ -29,7 +30,7 @@ from groundfault.shedding._socket import self_test
 from groundfault.shedding._tally import Tally
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding._trust import Callers
-from groundfault.shedding._wait import Offset, Peer
+from groundfault.shedding._wait import NO_SIGNAL, Offset, Peer
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.snapshot import ShedderSnapshot
 from groundfault.vocabulary import Criticality, Reason
@@ -38,37 +39,11 @@ from groundfault.wire import key_fraction
 __all__ = ["Admission", "Shedder", "live_shedders"]
 
 TCP_INFO: Final = "tcp-info"
-REQUEST_START: Final = "request-start"
-NO_SIGNAL: Final = "none"
 
 # Looked up once: through its class a member of an enumeration costs a tenth of a microsecond, and each request asks.
 _CRITICAL: Final = Criticality.CRITICAL
 _HERE: Final = Peer.HERE
 _GONE: Final = Peer.GONE
-
-
-class Admission(Entry):
-    """What was decided about one request; handed back to :meth:`Shedder.answered` and :meth:`Shedder.release`.
-
-    ``reason`` is None for an admitted request. ``refused`` is false where shadow mode lets a refused one through.
-    """
-
-    __slots__ = ("generation", "reason", "refused", "released")
-    generation: int
-
-    def __init__(self, name: str, route: Route, on_loop: bool) -> None:  # noqa: FBT001  one call per request
-        self.name = name
-        self.route = route
-        self.on_loop = on_loop
-        self.queued_s = 0.0
-        self.predicted_s: float | None = None
-        self.open = False
-        self.reason: Reason | None = None
-        self.refused = False
-        self.released = False
-
-
-_all: "weakref.WeakSet[Shedder]" = weakref.WeakSet()
 
 
 class Shedder:
@@ -110,7 +85,7 @@ class Shedder:
         self._draining = False
         self._generation = 0
         self._renew()
-        _all.add(self)
+        family.add(self)
 
     def _renew(self) -> None:
         """Begin with empty state: at the start, and in the child of a fork, where the parent's requests are not."""
@@ -153,7 +128,7 @@ class Shedder:
         self.decide(admission, wait_s, **said)
         return admission
 
-    def decide(
+    def decide(  # noqa: C901  one piece, because each call in it costs each request a tenth of a microsecond
         self,
         admission: Admission,
         wait_s: float | None,
@@ -188,7 +163,7 @@ class Shedder:
             rules, law, tally = self._rules, self._law, self._tally
             behind_s = 0.0
             if wait_s is None or age_s is not None:
-                signal, wait_s, behind_s = self._place(now, signal, wait_s, age_s)
+                signal, wait_s, behind_s = self._offset.place(now, signal, wait_s, age_s, rules.settings.deadline_s)
             self._signal = signal
             waited_s = wait_s or 0.0
             admission.generation = self._generation
@@ -250,17 +225,6 @@ class Shedder:
                 self.sinks.change(BacklogWarning(self._rules.settings.service, *queue))
         except Exception as error:  # noqa: BLE001  a gauge must not cost the request
             self.failed("accept queue", error)
-
-    def _place(
-        self, now: float, signal: str, wait_s: float | None, age_s: float | None
-    ) -> tuple[str, float | None, float]:
-        """Return the signal, the wait it gives, and how long the request had waited before it came here."""
-        if wait_s is None:
-            if age_s is None:
-                return NO_SIGNAL, None, 0.0
-            return REQUEST_START, self._offset.subtract(now, age_s), 0.0
-        behind_s = 0.0 if age_s is None else age_s - wait_s
-        return signal, wait_s, behind_s if 0 < behind_s <= self._rules.settings.deadline_s else 0.0
 
     def _has_left(self, admission: Admission, peer: Peer, wait_s: float | None) -> bool:
         """Return whether nobody waits for the answer any more.
@@ -417,15 +381,9 @@ class Shedder:
         return refused
 
 
+family: Final[Family[Shedder]] = Family(Shedder._renew)  # noqa: SLF001  the child's end of the fork, for this class alone
+
+
 def live_shedders() -> list[Shedder]:
     """Return the shedders of this process, in no order; for kits that look for the application's."""
-    return list(_all)
-
-
-def _renew_all() -> None:
-    for shedder in list(_all):
-        shedder._renew()  # noqa: SLF001  the child's end of this module's own fork handler
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    return family.members()

@@ -486,9 +486,10 @@ def test_an_error_of_ours_never_costs_a_request(driver, clock, monkeypatch):
     assert not driver.shedder.snapshot().stepped_aside
 
 
-@pytest.mark.parametrize("method", ["answered", "release"])
-def test_an_error_of_ours_at_the_end_never_costs_the_answer(driver, monkeypatch, method):
-    monkeypatch.setattr(driver.shedder, method, lambda *_, **__: 1 / 0)
+@pytest.mark.parametrize("methods", [("answered", "finish"), ("release", "finish")], ids="/".join)
+def test_an_error_of_ours_at_the_end_never_costs_the_answer(driver, monkeypatch, methods):
+    for method in methods:
+        monkeypatch.setattr(driver.shedder, method, lambda *_, **__: 1 / 0)
     assert driver.send().body == b"fine"
     assert sum(internal_errors().values()) >= 1
     assert _context.current() is None

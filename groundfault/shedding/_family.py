@@ -1,0 +1,32 @@
+"""The shedders of this process: to be found by kits, and to begin anew in the child of a fork."""
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ["Family"]
+
+T = TypeVar("T")
+
+
+class Family(Generic[T]):
+    """Knows its members as long as somebody else holds them; ``renew`` is called with each in the child of a fork."""
+
+    def __init__(self, renew: Callable[[T], None]) -> None:
+        self._members: weakref.WeakSet[T] = weakref.WeakSet()
+        self._renew = renew
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_all)
+
+    def add(self, member: T) -> None:
+        """Take in a new one."""
+        self._members.add(member)
+
+    def members(self) -> list[T]:
+        """Return those alive, in no order."""
+        return list(self._members)
+
+    def _renew_all(self) -> None:
+        for member in self.members():
+            self._renew(member)
