@@ -97,12 +97,14 @@ class Connection:
     """One HTTP/1.1 connection, spoken by hand so that every byte can be hostile, and read by the book."""
 
     def __init__(self, address: int | str) -> None:
-        if isinstance(address, str):
-            self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.settimeout(_TIMEOUT_S)
-            self.socket.connect(address)
-        else:
-            self.socket = socket.create_connection(("127.0.0.1", address), timeout=_TIMEOUT_S)
+        unix = isinstance(address, str)
+        self.socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        self.socket.settimeout(_TIMEOUT_S)
+        try:
+            self.socket.connect(address if unix else ("127.0.0.1", address))
+        except OSError:
+            self.socket.close()
+            raise
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:
