@@ -17,7 +17,7 @@ limits (Vegas, Gradient) refuse half of a load that is no overload when they sta
 """
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, sqrt
 from typing import Final, NamedTuple
 
 from groundfault.shedding._routes import Route
@@ -70,6 +70,8 @@ The spread within ``critical`` lets the same users through while others wait, in
 
 CROWD: Final = 8
 """Up to so many open requests nothing is forecast: chance, not a queue."""
+STANDING_CROWD: Final = 2
+"""The same where a crowd stands already: in front of a small pool eight would be a queue, open to every class alike."""
 FORECAST: Final = ((0.8, 0.0), (0.6, 0.1), (0.4, 0.1), (0.3, 0.0))
 """As :data:`LADDER`, of the deadline: how late an answer may be forecast."""
 QUEUEING: Final = 1.5
@@ -85,10 +87,12 @@ TIGHT: Final = 5.0
 
 Enough that places never fall idle, and every answer within five service times.
 """
+LEAST: Final = CROWD / 0.6
+"""The same in open requests at least, times the share: 8 for ``critical``. Two or three would let a small pool idle."""
 TRIAL_S: Final = 2.0
 """How long after its onset a crowd's completions are looked at: by then a whole second is of the tight threshold."""
 KEPT: Final = 0.85
-"""Fewer completions than this share of those at the onset: what was refused was not queueing but merely slow."""
+"""Fewer completions than this share of those at the onset, less chance: what was refused was merely slow, not queueing."""
 SPARED_S: Final = 30.0
 """How long a route is then left alone. What the next attempt costs, if it fails too, is a twentieth of that time."""
 
@@ -199,11 +203,11 @@ def crowded(
     Nothing finished for a whole deadline with more than eight open: the route is stuck, and eight are enough to notice
     when it is not any more.
     """
-    itself = route.open > CROWD
+    itself = route.open > (CROWD if route.crowd.onset == inf else STANDING_CROWD)
     natural = route.natural_s
     if not (itself or whole.open > CROWD) or natural > deadline_s:
         return False
-    if itself and now - route.done_at > deadline_s:
+    if route.open > CROWD and now - route.done_at > deadline_s:
         return True
     at_zero, slope = FORECAST[criticality.rank]
     allowed = (at_zero - slope * u) * (deadline_s if own_s is None else own_s)
@@ -234,13 +238,14 @@ def _tightened(now: float, route: Route, share: float, deadline_s: float, rate: 
     if standing < 0 or now < crowd.spared:
         return inf
     if standing <= TIGHTEN_S:
-        crowd.rate = max(crowd.rate, rate)
-    elif standing > TRIAL_S and rate < KEPT * crowd.rate:
+        crowd.rate = route.rate.mean_per_s(now)
+    elif standing > TRIAL_S and route.rate.mean_per_s(now) < KEPT * crowd.rate - 2 * sqrt(crowd.rate):
         crowd.spared = now + SPARED_S
         crowd.onset = inf
         crowd.rate = 0.0
         return inf
-    least = TIGHT * share * max(route.natural_s, FLOOR_S)
+    alone_s = max(route.natural_s * max(crowd.before / rate, 1.0), FLOOR_S)
+    least = share * max(TIGHT * alone_s, LEAST / rate)
     return max(least, share * deadline_s * (1 - standing / TIGHTEN_S))
 
 

@@ -78,6 +78,12 @@ class Rate:
         self._advance(now)
         return sorted(self._counts)[-2] * self._PER_S
 
+    def mean_per_s(self, now: float) -> float:
+        """Return completions per second over the last seven buckets that are over."""
+        self._advance(now)
+        current = self._counts[self._slot % self._BUCKETS]
+        return (sum(self._counts) - current) * self._PER_S / (self._BUCKETS - 1)
+
 
 class Baseline:
     """The service time when nothing is wrong: the least of the last minute's medians over 5 s.
@@ -136,15 +142,16 @@ class Crowd:
     """What stands inside a route. Times are readings of the monotonic clock, -inf for never and inf for not now.
 
     ``onset``: when the first of this crowd was refused. ``queueing``: when the route was last found queueing.
-    ``rate``: completions per second in the first second after the onset.
+    ``before``: completions per second at the onset. ``rate``: those of the first second after it.
     ``spared``: until when the route is not tightened, because doing so cost completions.
     """
 
-    __slots__ = ("onset", "queueing", "rate", "spared")
+    __slots__ = ("before", "onset", "queueing", "rate", "spared")
 
     def __init__(self) -> None:
         self.onset = inf
         self.queueing = -inf
+        self.before = 0.0
         self.rate = 0.0
         self.spared = -inf
 
@@ -207,7 +214,9 @@ class Route:
     def note_refusal(self, now: float) -> None:
         """Remember that this span of time is not a natural one, and since when requests are refused."""
         self._refused = True
-        self.crowd.onset = min(self.crowd.onset, now)
+        if self.crowd.onset == inf:
+            self.crowd.onset = now
+            self.crowd.before = self.rate.per_s(now)
 
     def complete(self, now: float, seconds: float | None) -> None:
         """Count an answer that began ``seconds`` after the request was admitted; None keeps that out of the times."""

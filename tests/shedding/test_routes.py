@@ -122,7 +122,7 @@ def test_what_is_natural_follows_a_change_that_lasts_but_no_overload_that_lasts(
         route.complete(1.0, 0.1)
         for second in range(2, 1200):
             if route is refusing and second > 100:
-                route.note_refusal()
+                route.note_refusal(float(second))
             route.complete(float(second), 0.5)
     assert calm.natural_s == pytest.approx(0.5, rel=0.01)
     assert refusing.natural_s == 0.1

@@ -36,6 +36,11 @@ class _Seen:
     good: int = 0
     shed: int = 0
     by_class: dict[Criticality, list[int]] = field(default_factory=lambda: {each: [0, 0] for each in _CLASSES})
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def p99_s(self) -> float:
+        return sorted(self.latencies)[int(0.99 * len(self.latencies))]
 
     @property
     def shed_share(self) -> float:
@@ -113,6 +118,7 @@ class _World:
             total.offered += seen.offered
             total.good += seen.good
             total.shed += seen.shed
+            total.latencies += seen.latencies
             for criticality in _CLASSES:
                 for index in (0, 1):
                     total.by_class[criticality][index] += seen.by_class[criticality][index]
@@ -151,8 +157,10 @@ class _Request:
     def end(self) -> None:
         self.world.shedder.answered(self.admission, 200)
         self.world.shedder.release(self.admission)
-        if self.world.clock.now - self.arrived <= _DEADLINE_S:
+        latency = self.world.clock.now - self.arrived
+        if latency <= _DEADLINE_S:
             self.seen.good += 1
+            self.seen.latencies.append(latency)
             self.seen.by_class[self.criticality][1] += 1
 
 
