@@ -15,7 +15,7 @@ from typing import Final
 
 from groundfault._clock import monotonic
 
-__all__ = ["SERVERS", "Running", "Server", "ServerError", "running"]
+__all__ = ["SERVERS", "Running", "Server", "ServerError", "running", "server_names"]
 
 START_S: Final = 15.0
 """How long a server may take until it answers; one second is usual."""
@@ -32,7 +32,7 @@ class Server:
     """One way to run the doctor's application.
 
     ``command``: what follows ``python``; ``{port}`` is filled in. ``needs``: the modules it takes.
-    ``notes``: what to know about it, in a sentence each.
+    ``notes``: what to know about it, in a sentence each. ``blind``: it is known to leave no way to a wait.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Server:
     command: tuple[str, ...]
     needs: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    blind: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -69,6 +70,8 @@ run_simple("127.0.0.1", {port}, wsgi)
 
 LINGERS: Final = "from 26.0 on, a worker waits up to 2 s for each client to close: put a proxy in front"
 _EAGER: Final = "accepts more than it can serve: its queue is in the process, and the accept queue stays empty"
+_BY_ONE: Final = "takes one connection a turn of its loop: its queue is in the kernel, where the accept queue shows it"
+_GREENLETS: Final = "what waits for the hub is seen; what a greenlet waits for, such as a connection of a pool, is not"
 
 
 def _gunicorn(name: str, worker: str, *needs: str, notes: tuple[str, ...] = (), app: str = _WSGI) -> Server:
@@ -78,17 +81,18 @@ def _gunicorn(name: str, worker: str, *needs: str, notes: tuple[str, ...] = (), 
 
 def _uvicorn(http: str, loop: str) -> Server:
     needs = ("uvicorn", *{"httptools", "uvloop", "h11"}.intersection((http, loop)))
-    return Server(
-        f"uvicorn-{http}-{loop}", "uvicorn", (*_UVICORN, "--http", http, "--loop", loop, _ASGI), needs, (_EAGER,)
-    )
+    command = (*_UVICORN, "--http", http, "--loop", loop, _ASGI)
+    return Server(f"uvicorn-{http}-{loop}", "uvicorn", command, needs, (_BY_ONE if loop == "uvloop" else _EAGER,))
 
 
 SERVERS: Final[tuple[Server, ...]] = (
     _gunicorn("gunicorn-sync", "sync", notes=(LINGERS,)),
     _gunicorn("gunicorn-gthread", "gthread --threads 1", notes=(_EAGER,)),
-    _gunicorn("gunicorn-gevent", "gevent", "gevent", notes=("seen as long as nothing holds the hub",)),
+    _gunicorn("gunicorn-gevent", "gevent", "gevent", notes=(_GREENLETS,)),
     _gunicorn("gunicorn-asgi", "asgi", notes=(_EAGER,), app=_ASGI),
     _gunicorn("gunicorn-uvicorn-worker", "uvicorn_worker.UvicornWorker", "uvicorn_worker", app=_ASGI),
+    _gunicorn("groundfault-sync", "groundfault.integrations.gunicorn.SyncWorker"),
+    _gunicorn("groundfault-gthread", "groundfault.integrations.gunicorn.ThreadWorker --threads 1", notes=(_EAGER,)),
     _uvicorn("h11", "asyncio"),
     _uvicorn("h11", "uvloop"),
     _uvicorn("httptools", "asyncio"),
@@ -133,6 +137,7 @@ SERVERS: Final[tuple[Server, ...]] = (
         ),
         ("granian",),
         ("says no port of the peer, so its connection cannot be asked for: set X-Request-Start in front of it",),
+        blind=True,
     ),
     Server(
         "daphne",
@@ -141,6 +146,11 @@ SERVERS: Final[tuple[Server, ...]] = (
         ("daphne",),
     ),
 )
+
+
+def server_names() -> tuple[str, ...]:
+    """Return the names of all servers that can be asked for."""
+    return tuple(server.name for server in SERVERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,146 @@
+"""Tries servers one after another and says what their shedder sees, as text or as JSON."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from groundfault.doctor.machine import Machine, examine
+from groundfault.doctor.servers import SERVERS, Server, ServerError, running
+from groundfault.doctor.waiting import Reading, hold_up
+
+__all__ = ["FAILED", "WRONG", "Finding", "diagnose", "try_server"]
+
+FAILED: Final = 1
+"""A server that was asked for is not installed, or did not start."""
+WRONG: Final = 4
+"""A server has no signal that it should have, or one that is far from the truth."""
+
+HOLD_S: Final = 0.3
+DELAYS_S: Final = (0.1, 0.15)
+TOLERANCE_S: Final = 0.03
+"""What the reading may be off: a tick of the kernel, and the rest for a machine that has other things to do."""
+_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of one server. ``failure`` says why it could not be tried; ``verdict`` is ``ok``, ``blind`` or else.
+
+    ``error_s`` is the greatest error of the best attempt, None without a signal.
+    """
+
+    server: str
+    version: str
+    verdict: str
+    signal: str = "none"
+    error_s: float | None = None
+    keeps_alive: bool = False
+    refused: dict[str, str] | None = None
+    failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> int:
+        """The exit code that this finding alone would make."""
+        return {"ok": 0, "blind": 0, "failed": FAILED}.get(self.verdict, WRONG)
+
+
+def try_server(server: Server) -> Finding:
+    """Start a server, hold it up for 300 ms, and compare; takes about two seconds. Raises nothing foreseeable."""
+    if server.missing:
+        missing = f"not installed: {', '.join(server.missing)}"
+        return Finding(server.name, server.version, "failed", failure=missing, notes=server.notes)
+    best: list[Reading] = []
+    try:
+        with running(server) as instance:
+            for _ in range(_ATTEMPTS):
+                readings = [
+                    reading
+                    for kept_alive in (False, True)
+                    for reading in hold_up(instance.port, HOLD_S, DELAYS_S, kept_alive=kept_alive)
+                ]
+                best = min((each for each in (best, readings) if each), key=_worst)
+                if _worst(best) <= TOLERANCE_S or best[-1].signal == "none":
+                    break
+    except (ServerError, OSError, ValueError) as failure:
+        return Finding(server.name, server.version, "failed", failure=str(failure), notes=server.notes)
+    worst = _worst(best)
+    signal = best[-1].signal
+    return Finding(
+        server.name,
+        server.version,
+        _verdict(server, signal, worst),
+        signal,
+        None if signal == "none" else worst,
+        any(reading.kept_alive for reading in best),
+        best[-1].refused,
+        notes=server.notes,
+    )
+
+
+def _worst(readings: list[Reading]) -> float:
+    return max(float("inf") if each.error_s is None else abs(each.error_s) for each in readings)
+
+
+def _verdict(server: Server, signal: str, worst_s: float) -> str:
+    if signal == "none":
+        return "blind" if server.blind else "no signal"
+    return "ok" if worst_s <= TOLERANCE_S else "wrong"
+
+
+def diagnose(names: Iterable[str], *, as_json: bool, say: Callable[[str], None]) -> int:
+    """Examine the machine and the servers named, or all that are installed; return the exit code.
+
+    ``say`` takes each line as soon as it is known; with ``as_json`` there is one line in the end.
+    """
+    wanted = tuple(names)
+    servers = [each for each in SERVERS if (each.name in wanted if wanted else not each.missing)]
+    machine = examine()
+    findings = []
+    if not as_json:
+        for line in _lines_of_machine(machine):
+            say(line)
+        say("")
+    for server in servers:
+        finding = try_server(server)
+        findings.append(finding)
+        if not as_json:
+            for line in _lines_of(finding):
+                say(line)
+    if as_json:
+        say(json.dumps({"machine": asdict(machine), "servers": [_plain(each) for each in findings]}))
+    return max((finding.code for finding in findings), default=0)
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return asdict(finding)
+
+
+def _lines_of_machine(machine: Machine) -> Iterator[str]:
+    yield f"system        {machine.system}, {machine.python}"
+    yield f"kernel's word {machine.self_test or 'to be trusted: a wait of 30 ms on loopback reads as one'}"
+    if machine.tick_s is not None:
+        yield f"resolution    {machine.tick_s * 1e3:.0f} ms"
+    yield f"sock_diag     {machine.sock_diag or 'answers'}"
+    if machine.somaxconn is not None:
+        yield f"somaxconn     {machine.somaxconn}: no accept queue is longer, whatever backlog a server asks for"
+    if machine.overflows is not None:
+        yield f"overflows     {machine.overflows} connections so far found an accept queue full, in this namespace"
+    for name, value in machine.environment.items():
+        yield f"environment   {name}={value}"
+
+
+def _lines_of(finding: Finding) -> Iterator[str]:
+    name = f"{finding.server} {finding.version}".rstrip()
+    if finding.failure is not None:
+        yield f"{name:34} FAILED     {finding.failure}"
+        return
+    error = "" if finding.error_s is None else f"off by {finding.error_s * 1e3:.1f} ms at most"
+    kept = "" if finding.keeps_alive else ", keeps no connection"
+    yield f"{name:34} {finding.verdict.upper():10} {finding.signal}{', ' if error else ''}{error}{kept}"
+    if finding.verdict != "ok":
+        for signal, cause in (finding.refused or {}).items():
+            yield f"{'':34} {signal}: {cause}"
+    for note in finding.notes:
+        yield f"{'':34} {note}"
