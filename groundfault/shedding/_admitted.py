@@ -1,8 +1,12 @@
 """What was decided about one request."""
 
+from typing import TYPE_CHECKING
+
 from groundfault.shedding._law import Entry
 from groundfault.shedding._routes import Route
-from groundfault.vocabulary import Reason
+
+if TYPE_CHECKING:
+    from groundfault.vocabulary import Reason
 
 __all__ = ["Admission"]
 

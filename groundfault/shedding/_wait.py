@@ -22,7 +22,7 @@ _LATEST_S: Final = 30.0  # usual limit of proxies in front; a header older than 
 class Peer(Enum):
     """What the other end of the connection has done by the time its request is looked at.
 
-    ``HALF_CLOSED``: it has closed its sending half. That is how most clients leave; a few, such as ``nc``, then read on.
+    ``HALF_CLOSED``: it has closed its sending half. So do most clients that leave; a few, such as ``nc``, then read on.
     ``GONE``: nothing can be sent to it any more. Either it has reset the connection, or this server has closed it.
     """
 
