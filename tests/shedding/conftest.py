@@ -19,13 +19,14 @@ from groundfault.shedding.wsgi import WSGILoadShedder
 class KernelSocket:
     """Answers getsockopt(TCP_INFO) with a wait of its own choice."""
 
-    def __init__(self, wait_s: float, family: int = socket.AF_INET) -> None:
+    def __init__(self, wait_s: float, family: int = socket.AF_INET, state: int = 1) -> None:
         self.family = family
+        self.state = state
         self.wait_ms = round(wait_s * 1000)
 
     def getsockopt(self, level: int, option: int, length: int) -> bytes:
         info = bytearray(length)
-        info[0] = 1
+        info[0] = self.state
         info[44:48] = self.wait_ms.to_bytes(4, "little")
         info[52:56] = self.wait_ms.to_bytes(4, "little")
         return bytes(info)
@@ -78,6 +79,7 @@ class Driver:
         headers: list[tuple[str, str]] | None = None,
         wait_s: float | None = 0.0,
         peer: str | None = "127.0.0.1",
+        state: int = 1,
     ) -> Result:
         """Send one request and return the whole answer; raises what the shell lets through."""
         raise NotImplementedError
@@ -86,7 +88,7 @@ class Driver:
 class ASGIDriver(Driver):
     on_loop = True
 
-    def send(self, script=None, *, method="GET", path="/", headers=None, wait_s=0.0, peer="127.0.0.1"):
+    def send(self, script=None, *, method="GET", path="/", headers=None, wait_s=0.0, peer="127.0.0.1", state=1):
         script = script or Script()
         sent: list[dict[str, Any]] = []
 
@@ -106,7 +108,7 @@ class ASGIDriver(Driver):
             "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers or []],
             "client": None if peer is None else (peer, 1234),
         }
-        asyncio.run(LoadShedder(app, shedder=self.shedder)(scope, _receive_of(wait_s, peer), send))
+        asyncio.run(LoadShedder(app, shedder=self.shedder)(scope, _receive_of(wait_s, peer, state), send))
         start, *bodies = sent
         assert start["type"] == "http.response.start"
         return Result(
@@ -132,7 +134,7 @@ class ASGIDriver(Driver):
 class WSGIDriver(Driver):
     on_loop = False
 
-    def send(self, script=None, *, method="GET", path="/", headers=None, wait_s=0.0, peer="127.0.0.1"):
+    def send(self, script=None, *, method="GET", path="/", headers=None, wait_s=0.0, peer="127.0.0.1", state=1):
         script = script or Script()
         started: list[tuple[str, list[tuple[str, str]]]] = []
 
@@ -153,7 +155,7 @@ class WSGIDriver(Driver):
 
         sent: list[bytes] = []
         body = WSGILoadShedder(app, shedder=self.shedder)(
-            environ_of(method, path, headers or [], wait_s, peer), start_response
+            environ_of(method, path, headers or [], wait_s, peer, state), start_response
         )
         try:
             sent.extend(chunk for chunk in body if chunk)
@@ -172,11 +174,11 @@ class WSGIDriver(Driver):
             raise script.raises
 
 
-def _receive_of(wait_s: float | None, peer: str | None) -> Callable[..., Any]:
+def _receive_of(wait_s: float | None, peer: str | None, state: int) -> Callable[..., Any]:
     known: dict[str, Any] = {}
     if wait_s is not None:
         family = socket.AF_UNIX if peer is None else socket.AF_INET
-        known = {"socket": KernelSocket(wait_s, family), "peername": peer and (peer, 1234)}
+        known = {"socket": KernelSocket(wait_s, family, state), "peername": peer and (peer, 1234)}
     transport = SimpleNamespace(get_extra_info=known.get)
 
     class Cycle:
@@ -191,7 +193,7 @@ def _receive_of(wait_s: float | None, peer: str | None) -> Callable[..., Any]:
 
 
 def environ_of(
-    method: str, path: str, headers: list[tuple[str, str]], wait_s: float | None, peer: str | None
+    method: str, path: str, headers: list[tuple[str, str]], wait_s: float | None, peer: str | None, state: int = 1
 ) -> dict[str, Any]:
     """Return a WSGI environ as gunicorn makes it: repeated headers joined, no REMOTE_ADDR on a unix socket."""
     environ: dict[str, Any] = {
@@ -212,7 +214,7 @@ def environ_of(
         "wsgi.run_once": False,
     }
     if wait_s is not None:
-        environ["gunicorn.socket"] = KernelSocket(wait_s)
+        environ["gunicorn.socket"] = KernelSocket(wait_s, state=state)
     for name, value in headers:
         key = name.upper().replace("-", "_")
         if key not in {"CONTENT_LENGTH", "CONTENT_TYPE"}:

@@ -586,3 +586,82 @@ def test_a_kernel_that_failed_the_self_test_is_not_believed(driver, sink, monkey
     assert driver.send(wait_s=0.5).status == 200
     assert sink.of(RequestSeen)[0].signal == "none"
     assert driver.shedder.snapshot().signals_refused == {"tcp-info": "self-test: the kernel reads 0 ms"}
+
+
+_ESTABLISHED, _RESET, _CLOSE_WAIT = 1, 7, 8
+
+
+@pytest.mark.parametrize(
+    ("state", "wait_s", "path", "served"),
+    [
+        (_ESTABLISHED, 0.1, "/", True),
+        (_RESET, 0.0, "/", False),
+        (_RESET, 0.1, "/", False),
+        (_RESET, 0.0, "/healthz", False),
+        (_CLOSE_WAIT, 0.0, "/", True),  # nc, and whoever else says that it has sent all it will
+        (_CLOSE_WAIT, 0.004, "/", True),  # one tick of the kernel's clock may go by on the way here
+        (_CLOSE_WAIT, 0.1, "/", False),
+        (_CLOSE_WAIT, 0.1, "/healthz", False),
+    ],
+)
+def test_work_for_a_client_that_has_left_is_not_started(driver, sink, state, wait_s, path, served):
+    answer = driver.send(state=state, wait_s=wait_s, path=path)
+    assert (answer.status, driver.calls) == ((200, 1) if served else (503, 0))
+    assert answer.header("x-groundfault-reason") == (None if served else "deadline")
+    snapshot = driver.shedder.snapshot()
+    assert snapshot.abandoned == (0 if served else 1)
+    assert snapshot.shed == ({} if served else {(Reason.DEADLINE, Criticality.CRITICAL): 1})
+    assert snapshot.in_flight == 0
+    assert sink.of(SheddingChanged) == []
+
+
+def test_who_left_says_nothing_but_how_long_it_waited(driver):
+    """The ladder sees the wait that the kernel measured, as it sees everybody's."""
+    driver.send(state=_RESET, wait_s=0.0)
+    assert not driver.shedder.snapshot().shedding
+    ladder = driver.shedder._law.loop if driver.on_loop else driver.shedder._law.workers
+    assert not ladder.backlog
+    driver.send(state=_RESET, wait_s=0.4)
+    assert ladder.backlog
+    assert not driver.shedder.snapshot().shedding
+
+
+def test_who_has_closed_its_half_may_be_served_by_choice(make_driver):
+    driver = make_driver(serve_half_closed=True)
+    assert driver.send(state=_CLOSE_WAIT, wait_s=0.1).status == 200
+    assert driver.send(state=_RESET).status == 503
+    assert driver.shedder.snapshot().abandoned == 1
+
+
+def test_in_shadow_mode_who_left_is_counted_and_served(make_driver):
+    driver = make_driver(mode="shadow")
+    assert driver.send(state=_RESET).status == 200
+    assert driver.shedder.snapshot().abandoned == 1
+    assert driver.shedder.snapshot().in_flight == 0
+
+
+def test_without_a_believed_wait_only_who_is_gone_has_left(driver, monkeypatch):
+    monkeypatch.setattr("groundfault.shedding._socket.self_test.failure", "self-test: the kernel reads 0 ms")
+    assert driver.send(state=_CLOSE_WAIT, wait_s=0.5).status == 200
+    assert driver.send(state=_RESET).status == 503
+
+
+def test_a_preflight_is_a_request_like_any_other(make_driver, clock):
+    """Let through by what it says of itself, it would be a door past the shedder; the operator may open it."""
+    asks = [("Origin", "https://shop.example"), ("Access-Control-Request-Method", "POST")]
+    driver = make_driver()
+    assert driver.send(method="OPTIONS", headers=asks, wait_s=0.3).status == 503
+    clock.advance(1.5)
+    assert driver.send(method="OPTIONS", headers=asks, wait_s=0.06).status == 503
+    driver.shedder.tune(criticality=[{"criticality": "critical-plus", "method": "OPTIONS"}])
+    assert driver.send(method="OPTIONS", headers=asks, wait_s=0.06).status == 200
+
+
+@pytest.mark.parametrize("headers", [[], [("Content-Length", "5")], [("Transfer-Encoding", "chunked")]])
+@pytest.mark.parametrize("expect", [[], [("Expect", "100-continue")]])
+def test_a_refusal_never_asks_for_the_body(driver, headers, expect):
+    """Reading it would let a slow client hold the place that was just refused."""
+    driver.shedder.drain()
+    answer = driver.send(method="POST", headers=headers + expect)
+    assert (answer.status, driver.calls) == (503, 0)
+    assert answer.header("content-length") == str(len(answer.body))
