@@ -17,9 +17,9 @@ from groundfault.shedding._socket import SOCK_DIAG, Connection, borrow
 from groundfault.shedding._wait import Bracket
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sized
 
-__all__ = ["CONNECTION", "Connection", "connection_of_asgi", "connection_of_wsgi"]
+__all__ = ["CONNECTION", "Connection", "connection_of_asgi", "connection_of_transport", "connection_of_wsgi"]
 
 CONNECTION: Final = "groundfault.connection"
 """Where a worker or protocol class may put a :class:`Connection` of its own making: into the scope or the environ."""
@@ -63,9 +63,16 @@ def _made(way: Way) -> Connection:
     transport = way.transport
     if transport is None:
         return Connection(None, drains_bodies=way.drains_bodies)
-    info = getattr(transport, "get_extra_info", None)
-    if info is None:
+    if not hasattr(transport, "get_extra_info"):
         return _of_twisted(transport)
+    return connection_of_transport(transport, streams=way.streams, drains_bodies=way.drains_bodies)
+
+
+def connection_of_transport(
+    transport: Any, *, streams: "Sized | None" = None, drains_bodies: bool = False
+) -> Connection:
+    """Return a new connection for a transport of asyncio's or uvloop's; raises what the transport does."""
+    info = transport.get_extra_info
     sock = info("socket")
     closing = None
     if type(sock).__module__.partition(".")[0] == "uvloop":
@@ -80,8 +87,8 @@ def _made(way: Way) -> Connection:
         peername=info("peername"),
         is_closing=closing,
         tls=info("sslcontext") is not None,
-        streams=way.streams,
-        drains_bodies=way.drains_bodies,
+        streams=streams,
+        drains_bodies=drains_bodies,
     )
 
 

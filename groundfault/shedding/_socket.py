@@ -16,11 +16,13 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sized
+from math import inf
 from struct import Struct
 from struct import error as struct_error
 from typing import Any, Final
 
-from groundfault.shedding._wait import LEFT, Bracket, bracket
+from groundfault._clock import monotonic
+from groundfault.shedding._wait import IN_PROCESS, LEFT, Bracket, bracket
 
 __all__ = ["NO_WAY", "SOCK_DIAG", "TCP_INFO", "Connection", "SelfTest", "borrow", "read", "self_test"]
 
@@ -61,6 +63,7 @@ class Connection:
 
     __slots__ = (
         "_ask",
+        "_came_at",
         "_cause",
         "_handshake",
         "_hides",
@@ -94,6 +97,7 @@ class Connection:
         self._streams = streams
         self._hides = tls or streams is not None  # such a reading is not always one of the request at hand
         self._segments = 0
+        self._came_at: float | None = None
         self._ask = getattr(sock, "getsockopt", None) if _LINUX else None
         if not _LINUX:
             cause = f"no usable TCP_INFO on {sys.platform}"
@@ -141,15 +145,26 @@ class Connection:
     def _why_not(self, failure: Exception) -> Bracket | str:
         if not isinstance(failure, OSError):
             return f"TCP_INFO: {type(failure).__name__}"
-        if self._is_unix():
-            return "a unix socket, which has no TCP_INFO"
+        if self.is_unix:
+            if self._came_at is None:
+                return "a unix socket, which has no TCP_INFO"
+            return Bracket(max(monotonic() - self._came_at, 0.0), inf, exact=False, signal=IN_PROCESS)
         if failure.errno == errno.EBADF:  # asyncio has closed it
             return LEFT
         if failure.errno == errno.ENOENT:
             return "sock_diag: no such connection here; has something in front rewritten the peer's address?"
         return f"TCP_INFO: {os.strerror(failure.errno) if failure.errno else 'refused'}"
 
-    def _is_unix(self) -> bool:
+    def stamp(self, now: float) -> None:
+        """Note that bytes of a request have come into this process, for a socket of which the kernel says nothing.
+
+        ``now`` is the time of :data:`groundfault._clock.monotonic`. What they had waited before that nobody knows.
+        """
+        self._came_at = now
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether it is a unix socket, of which only the process itself can say how long a request has waited."""
         return _AF_UNIX is not None and getattr(self._sock, "family", None) == _AF_UNIX
 
     def peer(self, named: str | None) -> str | None:
@@ -161,7 +176,7 @@ class Connection:
         """
         if self._sock is None:
             return named
-        if self._is_unix():
+        if self.is_unix:
             return None
         if self._peername is None:
             self._peername = self._ask_peername()

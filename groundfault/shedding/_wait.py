@@ -8,9 +8,10 @@ answered. The true wait of a whole request lies between them, and for the usual 
 from enum import Enum
 from typing import Final, NamedTuple
 
-__all__ = ["LEFT", "NO_SIGNAL", "REQUEST_START", "Bracket", "Offset", "Peer", "bracket", "header_age"]
+__all__ = ["IN_PROCESS", "LEFT", "NO_SIGNAL", "REQUEST_START", "Bracket", "Offset", "Peer", "bracket", "header_age"]
 
 REQUEST_START: Final = "request-start"
+IN_PROCESS: Final = "in-process"
 NO_SIGNAL: Final = "none"
 
 _MAX_READING_MS: Final = 3_600_000  # an hour: no server leaves a request lying for longer, so it is not a wait
@@ -92,14 +93,27 @@ class Offset:
     refuse a fifth of the traffic of a server that is not overloaded.
     """
 
-    __slots__ = ("_before", "_least", "_since")
+    __slots__ = ("_ahead_s", "_before", "_least", "_since")
 
     _HALF_S: Final = 30.0
+    _STEP_S: Final = 0.05  # a clock that is slewed, by 500 ppm at most, moves so far in a hundred seconds
 
     def __init__(self, now: float) -> None:
         self._since = now
         self._least = float("inf")
         self._before = float("inf")
+        self._ahead_s: float | None = None
+
+    def watch(self, now: float, wall_now: float) -> None:
+        """Begin anew if the wall clock has been set since the last call: ages before and after do not compare.
+
+        Else a clock put forward by two seconds would look like a queue of two seconds, until a minute has passed.
+        That of the proxy's host cannot be watched.
+        """
+        before_s, self._ahead_s = self._ahead_s, wall_now - now
+        if before_s is not None and abs(self._ahead_s - before_s) > self._STEP_S:
+            self._since = now
+            self._least = self._before = float("inf")
 
     def subtract(self, now: float, age_s: float) -> float:
         """Learn from ``age_s`` and return how much longer than the least age it is."""
@@ -118,10 +132,11 @@ class Offset:
 
         ``wait_s`` is what ``signal`` says, if anything; ``age_s`` what a trusted proxy does. Beside a wait of our
         own the age only adds what has gone before, up to ``longest_s``: one that says more is not believed.
+        A stamp of this process's own is the last resort: it sees nothing of what came before the process looked.
         """
-        if wait_s is None:
-            if age_s is None:
-                return NO_SIGNAL, None, 0.0
+        if wait_s is None and age_s is None:
+            return NO_SIGNAL, None, 0.0
+        if age_s is not None and (wait_s is None or signal == IN_PROCESS):
             return REQUEST_START, self.subtract(now, age_s), 0.0
-        behind_s = 0.0 if age_s is None else age_s - wait_s
+        behind_s = 0.0 if age_s is None or wait_s is None else age_s - wait_s
         return signal, wait_s, behind_s if 0 < behind_s <= longest_s else 0.0
