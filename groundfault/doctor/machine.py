@@ -3,20 +3,16 @@
 import os
 import platform
 import socket
-import time
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from groundfault._clock import monotonic
 from groundfault.shedding._listener import overflows
 from groundfault.shedding._sockdiag import sock_diag
-from groundfault.shedding._socket import SelfTest, read
+from groundfault.shedding._socket import SelfTest
 
 __all__ = ["Machine", "examine"]
 
-_WATCH_S: Final = 0.06
 _PREFIX: Final = "GROUNDFAULT_"
 _SECRET: Final = ("SALT", "KEY", "TOKEN", "PASSWORD", "SECRET")
 
@@ -48,7 +44,7 @@ def examine() -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        tick_s=_tick(),
+        tick_s=test.tick_s,
         self_test=test.failure,
         sock_diag=_sock_diag(),
         somaxconn=_number(Path("/proc/sys/net/core/somaxconn")),
@@ -59,27 +55,6 @@ def examine() -> Machine:
             if name.startswith(_PREFIX)
         },
     )
-
-
-def _tick() -> float | None:
-    """Return the least step of the reading, watched for 60 ms on a connection of our own."""
-    seen: set[int] = set()
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
-            client.connect(listener.getsockname())
-            server, _ = listener.accept()
-            with server:
-                client.sendall(b"\n")
-                end = monotonic() + _WATCH_S
-                while monotonic() < end:
-                    limits = read(server)
-                    if isinstance(limits, str):
-                        return None
-                    seen.add(round(limits.lower_s * 1e3))
-                    time.sleep(0.0002)
-    except OSError:
-        return None
-    return min((later - sooner for sooner, later in pairwise(sorted(seen))), default=0) / 1e3 or None
 
 
 def _sock_diag() -> str | None:

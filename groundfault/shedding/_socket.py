@@ -16,15 +16,27 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sized
+from itertools import pairwise
 from math import inf
 from struct import Struct
 from struct import error as struct_error
 from typing import Any, Final
 
 from groundfault._clock import monotonic
-from groundfault.shedding._wait import IN_PROCESS, LEFT, Bracket, bracket
+from groundfault.shedding._wait import IN_PROCESS, LEFT, REQUEST_START, Bracket, bracket
 
-__all__ = ["NO_WAY", "SOCK_DIAG", "TCP_INFO", "Connection", "SelfTest", "borrow", "read", "self_test"]
+__all__ = [
+    "INSTEAD_OF_TCP_INFO",
+    "NO_WAY",
+    "SOCK_DIAG",
+    "TCP_INFO",
+    "Connection",
+    "SelfTest",
+    "borrow",
+    "read",
+    "resolution_of",
+    "self_test",
+]
 
 TCP_INFO: Final = "tcp-info"
 SOCK_DIAG: Final = "sock-diag"
@@ -40,6 +52,7 @@ _LINUX: Final = sys.platform == "linux" and _OPTION is not None  # FreeBSD has t
 _TICK_S: Final = 0.01
 """Bounds as close as this say the same: two ticks of most kernels, one of the slowest."""
 
+_UNIX: Final = "a unix socket, which has no TCP_INFO"
 NO_WAY: Final = "no way to the request's socket: unknown server, or a middleware in front that replaces receive()"
 _GONE: Final = "TCP_INFO: the connection is gone"
 _MULTIPLEXED: Final = "HTTP/2 with several streams open: frames of the others move the reading"
@@ -147,7 +160,7 @@ class Connection:
             return f"TCP_INFO: {type(failure).__name__}"
         if self.is_unix:
             if self._came_at is None:
-                return "a unix socket, which has no TCP_INFO"
+                return _UNIX
             return Bracket(max(monotonic() - self._came_at, 0.0), inf, exact=False, signal=IN_PROCESS)
         if failure.errno == errno.EBADF:  # asyncio has closed it
             return LEFT
@@ -218,13 +231,17 @@ class SelfTest:
 
     A user-space TCP such as gVisor's may leave it at zero, which would read as "no queue, ever".
     Until the answer is there, readings are believed: for 30 ms, and only zeros could be wrong.
+    ``failure`` says in words why the field is not to be used, None if it is. ``tick_s`` is the least step it makes, in
+    seconds: what it resolves; None until it is known.
     """
 
     _PAUSE_S: Final = 0.03
     _EXPECTED_S: Final = 0.02
+    _SAMPLES: Final = 60
 
     def __init__(self) -> None:
         self.failure: str | None = None
+        self.tick_s: float | None = None
         self._pid = 0
 
     def start(self) -> None:
@@ -250,8 +267,16 @@ class SelfTest:
             server, _ = listener.accept()
             with server:
                 client.sendall(b"\n")
-                threading.Event().wait(self._PAUSE_S)
+                connection = Connection(server)
+                steps = set()
+                for _ in range(self._SAMPLES):
+                    threading.Event().wait(self._PAUSE_S / self._SAMPLES)
+                    seen = connection.read()
+                    if isinstance(seen, str):
+                        return seen
+                    steps.add(round(seen.lower_s * 1e3))
                 seen = read(server)
+        self.tick_s = min((later - sooner for sooner, later in pairwise(sorted(steps))), default=0) / 1e3 or None
         if isinstance(seen, str):
             return seen
         if seen.lower_s < self._EXPECTED_S:
@@ -261,3 +286,13 @@ class SelfTest:
 
 self_test: Final = SelfTest()
 """The process's one."""
+
+INSTEAD_OF_TCP_INFO: Final = {SOCK_DIAG: NO_WAY, IN_PROCESS: _UNIX}
+"""By signal: why it is in use although a better one exists."""
+
+
+def resolution_of(signal: str) -> float | None:
+    """Return the least difference in seconds that a signal shows, None if it is not known."""
+    if signal in (TCP_INFO, SOCK_DIAG):
+        return self_test.tick_s
+    return 0.001 if signal == REQUEST_START else None

@@ -26,7 +26,7 @@ from groundfault.shedding._law import Law
 from groundfault.shedding._listener import ListenerWatch
 from groundfault.shedding._routes import OTHER, Route
 from groundfault.shedding._rules import Rules
-from groundfault.shedding._socket import self_test
+from groundfault.shedding._socket import INSTEAD_OF_TCP_INFO, resolution_of, self_test
 from groundfault.shedding._tally import Tally
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding._trust import Callers
@@ -163,7 +163,9 @@ class Shedder:
             rules, law, tally = self._rules, self._law, self._tally
             behind_s = 0.0
             if wait_s is None or age_s is not None:
-                signal, wait_s, behind_s = self._offset.place(now, signal, wait_s, age_s, rules.settings.deadline_s)
+                signal, wait_s, behind_s = self._offset.place(
+                    now, self.wall_clock(), signal, wait_s, age_s, rules.settings.deadline_s
+                )
             self._signal = signal
             waited_s = wait_s or 0.0
             admission.generation = self._generation
@@ -354,6 +356,7 @@ class Shedder:
                 service=rules.settings.service,
                 mode=rules.mode,
                 signal=self._signal,
+                resolution_s=resolution_of(self._signal),
                 signals_refused=self._refusals_of_signals(),
                 in_flight=tally.in_flight,
                 shedding=tally.episode,
@@ -378,6 +381,8 @@ class Shedder:
             refused[TCP_INFO] = self_test.failure
         if self._signal == TCP_INFO:
             refused.pop(TCP_INFO, None)
+        elif self._signal in INSTEAD_OF_TCP_INFO:
+            refused.setdefault(TCP_INFO, INSTEAD_OF_TCP_INFO[self._signal])
         return refused
 
 

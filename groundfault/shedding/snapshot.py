@@ -16,6 +16,7 @@ class ShedderSnapshot:
 
     ``signal`` is where the last wait came from: ``tcp-info``, ``sock-diag``, ``request-start``, ``in-process`` or
     ``none``;
+    ``resolution_s`` is the least difference that it shows, None if that is not known;
     ``signals_refused`` says of better ones why they cannot be used.
     ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
     admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too; ``abandoned`` are those of
@@ -28,6 +29,7 @@ class ShedderSnapshot:
     service: str
     mode: Mode
     signal: str
+    resolution_s: float | None
     signals_refused: Mapping[str, str]
     in_flight: int
     shedding: bool
