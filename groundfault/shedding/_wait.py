@@ -104,17 +104,6 @@ class Offset:
         self._before = float("inf")
         self._ahead_s: float | None = None
 
-    def watch(self, now: float, wall_now: float) -> None:
-        """Begin anew if the wall clock has been set since the last call: ages before and after do not compare.
-
-        Else a clock put forward by two seconds would look like a queue of two seconds, until a minute has passed.
-        That of the proxy's host cannot be watched.
-        """
-        before_s, self._ahead_s = self._ahead_s, wall_now - now
-        if before_s is not None and abs(self._ahead_s - before_s) > self._STEP_S:
-            self._since = now
-            self._least = self._before = float("inf")
-
     def subtract(self, now: float, age_s: float) -> float:
         """Learn from ``age_s`` and return how much longer than the least age it is."""
         gone = now - self._since
@@ -125,15 +114,28 @@ class Offset:
         self._least = min(self._least, age_s)
         return age_s - min(self._least, self._before)
 
+    def _watch(self, now: float, wall_now: float) -> None:
+        """Begin anew if the wall clock has been set since the last call: ages before and after do not compare.
+
+        Else a clock put forward by two seconds would look like a queue of two seconds, until a minute has passed.
+        That of the proxy's host cannot be watched.
+        """
+        before_s, self._ahead_s = self._ahead_s, wall_now - now
+        if before_s is not None and abs(self._ahead_s - before_s) > self._STEP_S:
+            self._since = now
+            self._least = self._before = float("inf")
+
     def place(
-        self, now: float, signal: str, wait_s: float | None, age_s: float | None, longest_s: float
+        self, now: float, signal: str, wait_s: float | None, age_s: float | None, *, longest_s: float, wall_now: float
     ) -> tuple[str, float | None, float]:
         """Return the signal to go by, the wait it gives, and how long the request had waited before it came here.
 
         ``wait_s`` is what ``signal`` says, if anything; ``age_s`` what a trusted proxy does. Beside a wait of our
         own the age only adds what has gone before, up to ``longest_s``: one that says more is not believed.
         A stamp of this process's own is the last resort: it sees nothing of what came before the process looked.
+        ``wall_now`` is the time of the clock that ``age_s`` was taken by.
         """
+        self._watch(now, wall_now)
         if wait_s is None and age_s is None:
             return NO_SIGNAL, None, 0.0
         if age_s is not None and (wait_s is None or signal == IN_PROCESS):

@@ -164,7 +164,7 @@ class Shedder:
             behind_s = 0.0
             if wait_s is None or age_s is not None:
                 signal, wait_s, behind_s = self._offset.place(
-                    now, self.wall_clock(), signal, wait_s, age_s, rules.settings.deadline_s
+                    now, signal, wait_s, age_s, longest_s=rules.settings.deadline_s, wall_now=self.wall_clock()
                 )
             self._signal = signal
             waited_s = wait_s or 0.0
