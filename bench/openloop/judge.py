@@ -79,6 +79,9 @@ def judge(workload: Workload, trace: Trace, outcome: Outcome, *, places: int, ov
             seen[0] += 1
             seen[1] += status == 200
     load = event.offered_work / places / (end - start)
+    if workload.server.kind == "io":  # nothing limits it: what is offered can be served
+        load = min(load, 1.0)
+        places = event.offered_work / load / (end - start)  # type: ignore[assignment]  a measure, not a count
     statuses = event.statuses
     answered = everything.statuses
     return {

@@ -153,11 +153,15 @@ def _one(takes: Callable[[random.Random, bool], float]) -> tuple[Lane, ...]:
     return (Lane("main", 1.0, "/work", takes),)
 
 
-_MIXED = (
-    Lane("critical-plus", 0.08, "/work", _about(0.02), "critical-plus"),
-    Lane("critical", 0.62, "/work", _about(0.02)),
-    Lane("sheddable", 0.30, "/work", _about(0.02), "sheddable"),
-)
+def _mixed(seconds: float) -> tuple[Lane, ...]:
+    takes = _about(seconds)
+    return (
+        Lane("critical-plus", 0.08, "/work", takes, "critical-plus"),
+        Lane("critical", 0.62, "/work", takes),
+        Lane("sheddable", 0.30, "/work", takes, "sheddable"),
+    )
+
+
 _SLOW_ENDPOINT = (Lane("fast", 0.95, "/fast", _about(0.01)), Lane("slow", 0.05, "/slow", _slower(0.01, 50)))
 
 
@@ -233,8 +237,8 @@ _ALL = (
     Workload("cold cache", _W4, 0.02, _one(_slower(0.02, 3)), lambda t: 2.5 if t < 1 else 0.8, 8),
     _step("retry storm", _W4, 0.02, 3, 5, retries=3, after_s=8.0),
     _step("retry storm, pool", _POOL, 0.1, 3, 5, retries=3, after_s=8.0),
-    _step("mixed criticalities 8x", _W4, 0.02, 8, lanes=_MIXED),
-    _step("mixed criticalities 8x, pool", _POOL, 0.02, 8, lanes=_MIXED),
+    _step("mixed criticalities 8x", _W4, 0.02, 8, lanes=_mixed(0.02)),
+    _step("mixed criticalities 8x, pool", _POOL, 0.1, 8, lanes=_mixed(0.1)),
     Workload("one slow endpoint", _W8, 0.01, _SLOW_ENDPOINT, _constant(0.6), 10),
     Workload("one slow endpoint, pool", _POOL, 0.01, _SLOW_ENDPOINT, _constant(0.6), 10),
     _step("low volume 3x", _W4, 0.5, 3, 20, deadline_s=5.0),

@@ -68,6 +68,12 @@ LADDER: Final = ((4.0, 0.0), (1.5, 1.2), (0.3, 0.2), (0.1, 0.0))
 The spread within ``critical`` lets the same users through while others wait, instead of everybody now and then.
 """
 
+COSTLY: Final = 4.0
+"""A route that takes more than so many times as long as the average request finds its place on the ladder lower.
+
+By as much as it costs more than that. In its place several others are served; when the queue clears it is admitted.
+"""
+
 CROWD: Final = 8
 """Up to so many open requests nothing is forecast: chance, not a queue."""
 STANDING_CROWD: Final = 2
@@ -169,14 +175,28 @@ def threshold(ladder: Ladder, now: float, limits: Bounds) -> float:
     return max(limits.target_s, limits.burst_s * (1 - (now - ladder.onset) / TIGHTEN_S))
 
 
-def passes(ladder: Ladder, now: float, wait_s: float, limits: Bounds, *, criticality: Criticality, u: float) -> bool:
-    """Return whether a request of this wait, criticality and user fraction ``u`` in [0, 1) is admitted."""
+def passes(
+    ladder: Ladder,
+    now: float,
+    wait_s: float,
+    limits: Bounds,
+    *,
+    criticality: Criticality,
+    u: float,
+    cost: float = 1.0,
+) -> bool:
+    """Return whether a request of this wait, criticality and user fraction ``u`` in [0, 1) is admitted.
+
+    ``cost``: how many times as long as the average request one of its route takes.
+    """
     if wait_s <= limits.clear_s:
         return True
     if not ladder.backlog:
         return wait_s <= limits.burst_s
     at_zero, slope = LADDER[criticality.rank]
     factor = at_zero - slope * u
+    if cost > COSTLY and criticality is not Criticality.CRITICAL_PLUS:
+        factor *= COSTLY / cost
     return wait_s <= min(threshold(ladder, now, limits) * factor, limits.burst_s)
 
 

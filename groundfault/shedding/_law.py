@@ -154,8 +154,9 @@ class Law:
                 late = wait_s + max(route.service_s, queued_s) > left_s
             if late:
                 return Reason.DEADLINE
-            ladder = self.loop if entry.on_loop else self.workers
-            if not passes(ladder, now, wait_s, limits, criticality=criticality, u=u):
+            # On a loop a route's time is mostly spent waiting, so it is no measure of what it costs the others.
+            ladder, cost = (self.loop, 1.0) if entry.on_loop else (self.workers, self._cost(route))
+            if not passes(ladder, now, wait_s, limits, criticality=criticality, u=u, cost=cost):
                 return Reason.QUEUE_WAIT
             if queued_s > 0 and not passes(
                 self.threads, now, queued_s, self.thread_bounds, criticality=criticality, u=u
@@ -176,6 +177,11 @@ class Law:
         route.note_refusal(now)
         entry.predicted_s = forecast(now, route, self.whole)
         return Reason.QUEUE_WAIT
+
+    def _cost(self, route: Route) -> float:
+        """Return how many times as long as the average request one of this route takes."""
+        usual_s = self.whole.service_s
+        return route.service_s / usual_s if usual_s else 1.0
 
     def enter(self, now: float, entry: Entry) -> None:
         """Count a request that begins."""
@@ -198,7 +204,7 @@ class Law:
         self.leave(entry)
         seconds = max(now - entry.began, 0.0)
         good = status <= _LAST_GOOD
-        self.whole.complete(now, None)
+        self.whole.complete(now, seconds if good else None)
         if status not in _NOT_A_ROUTE:
             self.routes.learn(entry.name, now)
         self.routes.find(entry.name).complete(now, seconds if good else None)
