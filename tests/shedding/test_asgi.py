@@ -14,6 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.endpoints import HTTPEndpoint
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
@@ -22,7 +23,7 @@ from groundfault.breaker import Registry, Resource
 from groundfault.errors import CircuitOpenError, GroundFaultError
 from groundfault.events import RequestSeen, SheddingChanged, Sinks, internal_errors
 from groundfault.shedding._threads import ThreadQueue, runs_in_thread, thread_queue
-from groundfault.shedding.asgi import LoadShedder
+from groundfault.shedding.asgi import LoadShedder, _answer
 from groundfault.shedding.shedder import Shedder
 from groundfault.vocabulary import Reason
 
@@ -180,6 +181,11 @@ class _Cycle:
         ("hypercorn.protocol", "1.1", [], False),
         ("hypercorn.protocol", "1.1", [(b"transfer-encoding", b"chunked")], True),
         ("hypercorn.protocol", "2", [(b"content-length", b"5")], False),
+        ("hypercorn.protocol", "1.1", [(b"content-length", b"0" * 99 + b"7")], True),
+        ("uvicorn.protocols.http.h11_impl", "1.1", [(b"expect", b"100-continue")], False),
+        # Never told to continue, the client may not send it: what it sends next would be taken for the body.
+        ("uvicorn.protocols.http.h11_impl", "1.1", [(b"content-length", b"5"), (b"expect", b"100-continue")], True),
+        ("uvicorn.protocols.http.h11_impl", "1.0", [(b"content-length", b"5"), (b"expect", b"100-continue")], True),
     ],
 )
 def test_a_refusal_closes_only_where_an_unread_body_would_break_the_connection(
@@ -549,3 +555,53 @@ def test_errors_under_starlette(shedder, in_thread, error, handlers, status, rea
     assert ("x-groundfault" in answer.headers) is (reason is not None)
     assert shedder.snapshot().in_flight == 0
     assert _context.current() is None
+
+
+def test_a_script_can_read_a_refusal_where_cors_stands_outside(shedder):
+    """A browser hides an answer without these headers; Starlette's middleware leaves receive alone, so no wait is lost.
+
+    Preflights are then answered in front of the shedder, and cost it nothing.
+    """
+    app = _starlette(_async_endpoint)
+    app.add_middleware(LoadShedder, shedder=shedder)
+    app.add_middleware(CORSMiddleware, allow_origins=["https://shop.example"], expose_headers=["X-GroundFault"])
+    shedder.drain()
+
+    async def main():
+        transport = httpx2.ASGITransport(app)
+        origin = {"Origin": "https://shop.example"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://served", headers=origin) as client:
+            ask = {"Access-Control-Request-Method": "GET"}
+            return await client.get("/"), await client.options("/", headers=ask)
+
+    refused, preflight = asyncio.run(main())
+    assert (refused.status_code, preflight.status_code) == (503, 200)
+    assert refused.headers["access-control-allow-origin"] == "https://shop.example"
+    assert refused.headers["access-control-expose-headers"] == "X-GroundFault"
+    assert sum(shedder.snapshot().shed.values()) == 1
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_answer_frees_its_place(shedder):
+    """The server says so through receive(), and the application ends; the answer never does."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        assert (await receive())["type"] == "http.disconnect"
+
+    async def leaves():
+        return {"type": "http.disconnect"}
+
+    asyncio.run(LoadShedder(app, shedder=shedder)(_scope(), leaves, _nowhere))
+    assert shedder.snapshot().in_flight == 0
+    assert shedder._law.whole.open == 0
+    assert _context.current() is None
+
+
+def test_accept_headers_are_remembered_within_bounds(shedder):
+    """A client that sends another one each time fills no memory."""
+    shedder.drain()
+    for number in range(600):
+        accept = b"text/%d" % number + b"x" * 4000
+        asyncio.run(LoadShedder(None, shedder=shedder)(_scope(headers=[(b"accept", accept)]), _never, _nowhere))
+    assert _answer.cache_info().currsize <= 256

@@ -356,3 +356,57 @@ def test_a_decision_of_somebody_else_s_is_ended_and_made_anew(shedder, clock):
 def test_a_kit_finds_the_shedders_of_this_process(shedder):
     assert shedder in live_shedders()
     assert all(isinstance(each, Shedder) for each in live_shedders())
+
+
+def test_a_list_that_is_never_closed_gives_its_place_back(shedder):
+    body = WSGILoadShedder(_list, shedder=shedder)(_environ(), lambda *_: None)
+    assert list(body) == [b"fine"]
+    assert shedder.snapshot().in_flight == 1
+    del body
+    assert shedder.snapshot().in_flight == 0
+    assert _context.current() is None
+
+
+def test_a_list_is_closed_once(shedder):
+    body = WSGILoadShedder(_list, shedder=shedder)(_environ(), lambda *_: None)
+    assert list(body) == list(body) == [b"fine"]
+    body.close()
+    other = shedder.admit("GET /", 0.0)
+    body.close()
+    assert shedder.snapshot().in_flight == 1
+    shedder.release(other)
+
+
+def test_what_only_looks_like_a_list_is_watched_to_its_end(shedder):
+    class Failing(list):
+        def __iter__(self):
+            raise _OPEN
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return Failing([b"never"])
+
+    statuses = []
+    body = WSGILoadShedder(app, shedder=shedder)(_environ(), lambda status, *_: statuses.append(status))
+    assert b"".join(body).startswith(b"{")
+    body.close()
+    assert statuses == ["200 OK", "503 Service Unavailable"]
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_answer_frees_its_place(shedder):
+    """The server stops reading the answer and closes it; what the application cleans up runs before that."""
+    cleaned = []
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            cleaned.append(shedder.snapshot().in_flight)
+
+    body = WSGILoadShedder(app, shedder=shedder)(_environ(), lambda *_: None)
+    assert next(body) == b"a"
+    body.close()
+    assert cleaned == [1]
+    assert shedder.snapshot().in_flight == 0
