@@ -91,12 +91,24 @@ SERVERS: Final[tuple[Server, ...]] = (
     _gunicorn("gunicorn-gevent", "gevent", "gevent", notes=(_GREENLETS,)),
     _gunicorn("gunicorn-asgi", "asgi", notes=(_EAGER,), app=_ASGI),
     _gunicorn("gunicorn-uvicorn-worker", "uvicorn_worker.UvicornWorker", "uvicorn_worker", app=_ASGI),
+    _gunicorn(
+        "groundfault-uvicorn-worker",
+        "groundfault.integrations.uvicorn_worker.UvicornWorker",
+        "uvicorn_worker",
+        app=_ASGI,
+    ),
     _gunicorn("groundfault-sync", "groundfault.integrations.gunicorn.SyncWorker"),
     _gunicorn("groundfault-gthread", "groundfault.integrations.gunicorn.ThreadWorker --threads 1", notes=(_EAGER,)),
     _uvicorn("h11", "asyncio"),
     _uvicorn("h11", "uvloop"),
     _uvicorn("httptools", "asyncio"),
     _uvicorn("httptools", "uvloop"),
+    Server(
+        "groundfault-uvicorn",
+        "uvicorn",
+        (*_UVICORN, "--http", "groundfault.integrations.uvicorn:AutoProtocol", _ASGI),
+        ("uvicorn",),
+    ),
     Server(
         "hypercorn", "hypercorn", ("-m", "hypercorn", "--bind", "127.0.0.1:{port}", _ASGI), ("hypercorn",), (_EAGER,)
     ),

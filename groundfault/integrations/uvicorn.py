@@ -27,6 +27,7 @@ except ImportError:  # httptools is not installed, and whoever asks for it is to
 __all__ = ["AutoProtocol", "H11Protocol", "HttpToolsProtocol"]
 
 _DRAINING: Final = "_groundfault_draining"
+_CLOSE: Final = (b"connection", b"close")
 
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class _Protocol(_Either):
     def _serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         scope[CONNECTION] = self._groundfault_connection
         if getattr(self.server_state, _DRAINING, False):
-            self.cycle.keep_alive = False
+            self._announce_the_end()
         served: Any = self._served
         answer: Awaitable[None] = served(scope, receive, send)
         return answer
@@ -85,12 +86,20 @@ class _Protocol(_Either):
             shedder.drain()
         cycle: Any = self.cycle  # None before the first request
         if cycle is not None and not cycle.response_complete:
+            self._announce_the_end()
             super().shutdown()
             return
         limit_s = self.config.timeout_graceful_shutdown
         grace_s = self.drain_grace_s if limit_s is None else min(self.drain_grace_s, limit_s / 2)
         self._unset_keepalive_if_required()
         self.loop.call_later(grace_s, self._end)
+
+    def _announce_the_end(self) -> None:
+        """Let the answer at hand say that it is the connection's last; h11 would close without a word."""
+        cycle = self.cycle
+        cycle.keep_alive = False
+        if not cycle.response_started and _CLOSE not in cycle.default_headers:
+            cycle.default_headers = [*cycle.default_headers, _CLOSE]
 
     def _end(self) -> None:
         if not self.transport.is_closing():
