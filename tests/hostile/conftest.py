@@ -62,9 +62,7 @@ KINDS = {
     "waitress": Kind("waitress --listen 127.0.0.1:{port} --threads 8 served:wsgi", ("waitress",)),
     "cheroot": Kind("cheroot --bind 127.0.0.1:{port} --threads 8 served:wsgi", ("cheroot",)),
     "werkzeug": Kind("served", ("werkzeug",), closes=True),
-    "granian": Kind(
-        "granian --interface asgi --host 127.0.0.1 --port {port} --no-log served:asgi", ("granian",)
-    ),
+    "granian": Kind("granian --interface asgi --host 127.0.0.1 --port {port} --no-log served:asgi", ("granian",)),
     "daphne": Kind("daphne --bind 127.0.0.1 --port {port} --verbosity 0 served:asgi", ("daphne",)),
 }
 
@@ -278,7 +276,12 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    name: str, words: list[str], address: int | str, *, environment: dict[str, str] | None = None, ready: str = "/health"
+    name: str,
+    words: list[str],
+    address: int | str,
+    *,
+    environment: dict[str, str] | None = None,
+    ready: str = "/health",
 ) -> Iterator[Server]:
     """Run ``python -m *words`` in this folder until the end of the block."""
     control = free_port()

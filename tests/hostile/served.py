@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -246,11 +247,15 @@ async def _lifespan(receive, send):
         kind = (await receive())["type"].removeprefix("lifespan.")
         state.lifespan.append(kind)
         if "LIFESPAN_LOG" in os.environ:
-            with open(os.environ["LIFESPAN_LOG"], "a") as log:
-                log.write(f"{kind}\n")
+            _append(os.environ["LIFESPAN_LOG"], f"{kind}\n")
         await send({"type": f"lifespan.{kind}.complete"})
         if kind == "shutdown":
             return
+
+
+def _append(path, line):
+    with Path(path).open("a") as log:
+        log.write(line)
 
 
 def _digest(body):

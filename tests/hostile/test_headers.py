@@ -16,7 +16,23 @@ _NAMES = [
     *("Traceparent", "Accept", "Groundfault.visit", "Groundfault-Visit"),
 ]
 _VALUES = [
-    *(b"0", b"1", b"500", b" 5 ", b"\t5", b"-1", b"+1", b"1.5", b"nan", b"inf", b"1e309", b"0x10", b"1_000", b"1, 2", b""),
+    *(
+        b"0",
+        b"1",
+        b"500",
+        b" 5 ",
+        b"\t5",
+        b"-1",
+        b"+1",
+        b"1.5",
+        b"nan",
+        b"inf",
+        b"1e309",
+        b"0x10",
+        b"1_000",
+        b"1, 2",
+        b"",
+    ),
     *(b"9" * 9, b"9" * 10, b"9" * 400, b"\xd9\xa1\xd9\xa2", b"1H", b"99999999S", b"99999999999S", b"1H\t0", b"5m"),
     *(b"t=1512379167.574", b"t=9999999999.999", b"t=-1", b"1570634024294", b"0000000000", b"t=" + b"9" * 400),
     *(b"critical-plus", b"CRITICAL", b"sheddable", b"f" * 16, b"f" * 17, b"../../etc/passwd", b"a/b.c", b"handled"),
@@ -33,7 +49,7 @@ _printable = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_
 
 
 def _lines(values, colons=(b": ",)):
-    """A header as it stands on the wire: its name in any spelling, then what ``values`` gives."""
+    """Return a header as it stands on the wire: its name in any spelling, then what ``values`` gives."""
     return st.builds(
         lambda name, spell, colon, value: spell(name.encode()) + colon + value,
         st.sampled_from(_NAMES),
@@ -43,7 +59,9 @@ def _lines(values, colons=(b": ",)):
     )
 
 
-_ordinary = _lines(st.sampled_from(_VALUES) | _printable.map(lambda text: text.encode("latin-1")), (b": ", b":", b":\t "))
+_ordinary = _lines(
+    st.sampled_from(_VALUES) | _printable.map(lambda text: text.encode("latin-1")), (b": ", b":", b":\t ")
+)
 _broken = _lines(st.sampled_from(_BREAKING) | st.binary(max_size=40), (b": ", b" : "))
 _request = st.tuples(
     st.sampled_from(["GET", "POST", "HEAD", "OPTIONS"]),
@@ -95,14 +113,16 @@ def _statuses(server, path, requests):
 
 def test_what_is_fuzzed_gets_through(server):
     """The test above would show nothing if the server stopped every request at its own door."""
-    seen = [server.ask("/", *lines).status for lines in ([], [_DOOMED], [b"X-GroundFault-Key: \xff"], [_DOOMED.lower()])]
+    seen = [
+        server.ask("/", *lines).status for lines in ([], [_DOOMED], [b"X-GroundFault-Key: \xff"], [_DOOMED.lower()])
+    ]
     assert seen[0] == 200
     assert seen.count(503) == 2
 
 
 @pytest.mark.parametrize("name", [wire.TIMEOUT_MS, wire.CRITICALITY, wire.REQUEST_START, wire.KEY, wire.CALLER])
 def test_hostile_values_disturb_no_later_request_of_a_connection(server, name):
-    """Several per connection: each is answered in its turn, by the shedder, the application, or the server's own 4xx."""
+    """Several per connection: each is answered in its turn, by shedder, application, or the server's own 4xx."""
     answered = 0
     connection = server.connect()
     try:

@@ -57,7 +57,9 @@ def _pids(server, wanted: int) -> set[int]:
     end = time.monotonic() + 10  # noqa: TID251  a real process is waited for in real time
     while len(found) < wanted and time.monotonic() < end:  # noqa: TID251  as above
         with contextlib.suppress(OSError):
-            found |= {int(body) for status, body in _load(server.address, "/pid", rate=400, seconds=0.1) if status == 200}
+            found |= {
+                int(body) for status, body in _load(server.address, "/pid", rate=400, seconds=0.1) if status == 200
+            }
     return found
 
 
@@ -96,7 +98,7 @@ def test_the_others_go_on_when_a_worker_is_killed(run_server, name):
     with run_server(name, _WORKERS[name]) as server:
         before = _pids(server, 2)
         assert len(before) == 2
-        for attempt in range(3):
+        for _ in range(3):
             victim = before.pop()
             os.kill(victim, signal.SIGKILL)
             answers = _load(server.address, "/work", rate=100, seconds=1.5)
@@ -109,7 +111,7 @@ def test_the_others_go_on_when_a_worker_is_killed(run_server, name):
             if statuses[200] >= 50:
                 return
             before = after
-        pytest.fail(f"{statuses} in attempt {attempt + 1}")
+        pytest.fail(f"{statuses}")
 
 
 def test_a_child_of_a_process_with_requests_in_flight_begins_at_zero(server):

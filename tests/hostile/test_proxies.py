@@ -83,7 +83,9 @@ class _Front:
 
 
 @pytest.fixture(
-    scope="module", params=[(name, unix) for name in _APPLICATIONS for unix in (False, True)], ids=lambda each: str(each)
+    scope="module",
+    params=[(name, unix) for name in _APPLICATIONS for unix in (False, True)],
+    ids=str,
 )
 def front(request, run_server, connect_to, tmp_path_factory):
     """Run an application server and an nginx in front of it."""

@@ -14,7 +14,9 @@ _DOOMED = wire.TIMEOUT_MS.encode() + b": 0"
 _FEWER = 6  # than the threads of the servers that give one to each connection
 
 
-@pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: served\r\nX-Drip: "], ids=["silent", "half-a-head"])
+@pytest.mark.parametrize(
+    "beginning", [b"", b"GET / HTTP/1.1\r\nHost: served\r\nX-Drip: "], ids=["silent", "half-a-head"]
+)
 def test_a_connection_without_a_request_holds_no_place(server, beginning):
     with contextlib.ExitStack() as stack:
         for _ in range(_FEWER):

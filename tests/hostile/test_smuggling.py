@@ -132,7 +132,9 @@ def test_pipelined_requests_are_answered_in_their_order(server):
     """Refused and served ones in turn; a server that keeps no connection answers the first."""
     with server.connect() as connection:
         requests = [(f"/in-turn-{number}", number % 2) for number in range(6)]
-        head = [f"GET {path} HTTP/1.1\r\nHost: served\r\n".encode() + odd * (_DOOMED + b"\r\n") for path, odd in requests]
+        head = [
+            f"GET {path} HTTP/1.1\r\nHost: served\r\n".encode() + odd * (_DOOMED + b"\r\n") for path, odd in requests
+        ]
         connection.send_bytes(b"".join(each + b"\r\n" for each in head))
         responses = []
         with contextlib.suppress(ConnectionError):
