@@ -57,7 +57,7 @@ class Bench:
         """Run a function of the generator in a process of its own, and return what it returns."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_send, args=(theirs, what, arguments))
+        process = context.Process(target=_send, args=(theirs, self.options.nice, what, arguments))
         process.start()
         theirs.close()
         try:
@@ -68,7 +68,7 @@ class Bench:
                 process.kill()
 
     def running(self, server: Server, variant: Variant) -> Any:
-        return running(server, variant, cpu=self.server_cpu, envoy=self.options.envoy)
+        return running(server, variant, cpu=self.server_cpu, nice=self.options.nice, envoy=self.options.envoy)
 
     def capacity(self, server: Server, work_s: float) -> float:
         """Return how many requests of this length the bare server answers a second."""
@@ -144,7 +144,8 @@ class Bench:
         return max(choices, key=lambda each: self.run(short, each, 0)["efficiency"])
 
 
-def _send(pipe: Any, what: Any, arguments: tuple[Any, ...]) -> None:
+def _send(pipe: Any, nice: int, what: Any, arguments: tuple[Any, ...]) -> None:
+    os.nice(nice)
     pipe.send(what(*arguments))
     pipe.close()
 
@@ -210,6 +211,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--variant", action="append", help="only this one; may be repeated")
     parser.add_argument("--seeds", type=int, help="runs of each, each drawn anew (5, with --quick 1)")
     parser.add_argument("--keep-alive", action="store_true", help="keep connections instead of making one a request")
+    parser.add_argument("--nice", type=int, default=0, help="for server and generator: -15 on a machine with neighbors")
     parser.add_argument("--envoy", help="path of an envoy binary; without it that peer is left out")
     parser.add_argument("--json", type=Path, help="write all rows to this file")
     options = parser.parse_args()

@@ -180,7 +180,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(server: Server, variant: Variant, *, cpu: int | None, envoy: str | None = None) -> Iterator[Running]:
+def running(
+    server: Server, variant: Variant, *, cpu: int | None, nice: int = 0, envoy: str | None = None
+) -> Iterator[Running]:
     """Start a server with its protection; stop all of it at the end, whatever happens."""
     with tempfile.TemporaryDirectory(prefix="openloop-") as scratch:
         port = free_port()
@@ -190,7 +192,7 @@ def running(server: Server, variant: Variant, *, cpu: int | None, envoy: str | N
         environ |= {"OPENLOOP_SHIELD": variant.shield, "OPENLOOP_LIMIT": str(variant.limit)}
         environ["PYTHONPATH"] = f"{_BENCH.parent}:{_BENCH}"
         with contextlib.ExitStack() as stack:
-            processes = [_start(stack, _command(server, variant, behind), environ, cpu)]
+            processes = [_start(stack, _command(server, variant, behind), environ, cpu, nice)]
             if variant.front:
                 # The proxy opens a connection per request too: one it kept would hide the wait from the server.
                 text = _HAPROXY if variant.front == "haproxy" else _ENVOY
@@ -203,7 +205,7 @@ def running(server: Server, variant: Variant, *, cpu: int | None, envoy: str | N
                     command = [str(envoy), "--config-path", str(config), "--concurrency", "1", "--log-level", "off"]
                     command += ["--use-dynamic-base-id"]
                 _wait_for(behind)
-                processes.append(_start(stack, command, environ, cpu))
+                processes.append(_start(stack, command, environ, cpu, nice))
             _wait_for(port)
             sleep(0.3)
             yield Running(port, processes)
@@ -220,9 +222,10 @@ def busy_s(cpu: int | None) -> float:
 
 
 def _start(
-    stack: contextlib.ExitStack, command: list[str], environ: dict[str, str], cpu: int | None
+    stack: contextlib.ExitStack, command: list[str], environ: dict[str, str], cpu: int | None, nice: int
 ) -> subprocess.Popen[bytes]:
     pinned = ["taskset", "-c", str(cpu), *command] if cpu is not None else command
+    pinned = ["nice", "-n", str(nice), *pinned] if nice else pinned
     process = subprocess.Popen(  # noqa: S603  the commands above
         pinned,
         env=environ,
