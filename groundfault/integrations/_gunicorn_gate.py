@@ -1,10 +1,13 @@
 """The decision in front of gunicorn's parser: whom to ask, what to read, and the bytes of a refusal."""
 
 import os
+import socket
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
-from socket import MSG_DONTWAIT, MSG_PEEK
+from struct import Struct
+from struct import error as StructError  # noqa: N812  a class, whatever its name
 from threading import local
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -13,10 +16,10 @@ from gunicorn.util import http_date
 
 from groundfault import wire
 from groundfault._clock import monotonic
+from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._head import CHUNKED, Head, Limits, needle, read_head
 from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
-from groundfault.shedding._socket import read, self_test
-from groundfault.shedding._wait import Bracket
+from groundfault.shedding._socket import self_test
 from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
 from groundfault.vocabulary import Reason
@@ -26,11 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Gate", "Refused", "limits_of"]
 
-CLEAR_S: Final = 0.002
+CLEAR_MS: Final = 2
 """A wait up to this is none: the control law admits it whatever happens, so the parser may have it at once."""
 _LOG_S: Final = 60.0
 _PEEKED: Final = 8192  # gunicorn's own first read; a longer head is left to it
-_NOW: Final = MSG_PEEK | MSG_DONTWAIT
+_NOW: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
+
+# Of struct tcp_info: tcpi_last_data_sent and tcpi_last_data_recv, in ms. Only whether a closer look is worth while.
+_WAITS: Final = Struct("=44xI4xI")
+_TCP_INFO: Final = getattr(socket, "TCP_INFO", 0)
 
 _NEEDLES: Final = tuple(map(needle, HINTS))
 # A request whose headers begin with none of these has no hint: two looks instead of eight.
@@ -78,15 +85,17 @@ def _is_plain(cfg: Any) -> bool:
 class Gate:
     """Decides for one worker. ``look`` may be called from any of its threads.
 
+    ``threads``: it serves several requests of a connection.
     ``shedder``: the application's; None where there are several, and each middleware decides for itself.
     """
 
-    def __init__(self, worker: Any) -> None:
+    def __init__(self, worker: Any, *, threads: bool) -> None:
         self._log = worker.log
+        self._threads = threads
         self._limits = limits_of(worker.cfg)
         self._handed = local()
         self.shedder: Shedder | None = None
-        self.is_plain = _is_plain(worker.cfg)
+        self.is_plain = sys.platform == "linux" and _is_plain(worker.cfg)
         self.draining = False
         self._waiting = False  # the last reading showed a wait: then the bytes are worth a look first
         self._refused: Counter[Reason] = Counter()
@@ -128,42 +137,37 @@ class Gate:
             return None
 
     def _decide(self, shedder: Shedder, sock: Any, addr: Any) -> Refused | Visit | None:
-        data = b""
-        if not (self._waiting or self.draining):
-            reading = read(sock)
-            if not isinstance(reading, Bracket) or reading.lower_s <= CLEAR_S:
-                return None
-            self._waiting = True
+        if not (self._waiting or self.draining) and _is_clear(sock):
+            return None
         # The bytes first and the reading after them: had they come in between, it would speak of the handshake.
         try:
             data = sock.recv(_PEEKED, _NOW)
         except OSError:  # nothing there yet, or reset
             return None
-        reading = read(sock)
-        if not isinstance(reading, Bracket) or reading.lower_s <= CLEAR_S:
+        if not self.draining and _is_clear(sock):
             self._waiting = False
-            if not self.draining:
-                return None
+            return None
+        self._waiting = True
         head = read_head(data, self._limits)
         if head is None:
             return None
+        peer = addr[0] if isinstance(addr, tuple) else None
         visit = arrive(
             shedder,
             method=head.method,
             path=head.path,
             headers=head,
             hinted=_has_hints(head),
-            peer=_host(addr),
-            via=_host(addr),
-            reading=reading,
+            peer=peer,
+            via=peer,
+            reading=connection_of_wsgi({"gunicorn.socket": sock, "wsgi.multithread": self._threads}).read(),
             on_loop=False,
         )
-        reason = visit.admission.reason
-        if reason is None or not visit.admission.refused:
+        if visit.reason is None or not visit.refused:
             return visit
         end = head.size + head.body
         whole = head.body != CHUNKED and end == len(data)
-        return Refused(visit, reason, head, end if whole else len(data), whole)
+        return Refused(visit, visit.reason, head, end if whole else len(data), whole)
 
     def hand_over(self, visit: Visit | None) -> None:
         """Give the next call of the application in this thread what has been decided about it; None takes it back."""
@@ -172,7 +176,7 @@ class Gate:
     def answer(self, refused: Refused, *, keep: bool) -> bytes:
         """Return the annotated 503, byte for byte what the middleware's becomes in gunicorn, and count it."""
         visit, head = refused.visit, refused.head
-        now = visit.admission.began
+        now = visit.began
         self._count(now, refused.reason)
         if int(now) != self._second:
             self._second = int(now)
@@ -222,9 +226,13 @@ def _has_hints(head: Head) -> bool:
     return any(map(head.has, _FIRST_WORDS)) and any(map(head.has, _NEEDLES))
 
 
-def _host(addr: Any) -> str | None:
-    """Return who is at the other end; None for a unix socket, as the middleware has it."""
-    return addr[0] if isinstance(addr, tuple) else None
+def _is_clear(sock: Any) -> bool:
+    """Return whether what lies there has not waited, or nobody can say how long: one system call, no more."""
+    try:
+        sent_ms, recv_ms = _WAITS.unpack(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _WAITS.size))
+    except (OSError, StructError):  # a unix socket, or gone
+        return True
+    return bool(recv_ms <= CLEAR_MS or sent_ms <= CLEAR_MS)
 
 
 class _Form(NamedTuple):

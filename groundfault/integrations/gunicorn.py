@@ -43,7 +43,7 @@ class _Kit:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.gate = Gate(self)
+        self.gate = Gate(self, threads=isinstance(self, gthread.ThreadWorker))
         self.closer = Closer()
         self.stop = Stop(self.drain_s)
 

@@ -52,7 +52,7 @@ class Limits(NamedTuple):
 class Head:
     """A request line and headers. ``get`` looks a header up by name, whatever its case, and joins repeated ones.
 
-    ``path`` is decoded as WSGI has it. ``size``: bytes up to and with the empty line. ``body``: bytes that follow,
+    ``path`` is decoded, as text. ``size``: bytes up to and with the empty line. ``body``: bytes that follow,
     or :data:`CHUNKED`. ``keeps``: the client wants the connection kept.
     """
 
@@ -60,7 +60,7 @@ class Head:
 
     def __init__(self, method: bytes, path: bytes, minor: bytes, block: bytes, size: int) -> None:
         self.method = method.decode("latin-1")
-        self.path = path.decode("latin-1")
+        self.path = path.decode("utf-8", "replace")
         self.minor = minor
         self.size = size
         self.body = 0

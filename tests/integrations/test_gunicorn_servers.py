@@ -23,6 +23,7 @@ from groundfault._clock import monotonic
 pytestmark = pytest.mark.e2e
 
 HERE = Path(__file__).parent
+PYTHON = os.environ.get("GROUNDFAULT_GUNICORN_PYTHON", sys.executable)  # one with another version of gunicorn
 KIT = "groundfault.integrations.gunicorn."
 SYNC = ("-k", f"{KIT}SyncWorker")
 THREAD = ("-k", f"{KIT}ThreadWorker", "--threads", "1")
@@ -110,7 +111,7 @@ def serve(log: Path, *options: str, app: str = "guarded", env: dict[str, str] | 
     with log.open("w") as out:
         process = subprocess.Popen(
             [
-                sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "--graceful-timeout", "8",
+                PYTHON, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "--graceful-timeout", "8",
                 *options, "--chdir", str(HERE), f"gunicorn_served:{app}",
             ],
             env={**os.environ, "PYTHONPATH": root, **(env or {})},
@@ -292,7 +293,7 @@ ODD = [
     b"GET / HTTP/1.1\nHost: x\n\n",
     b"GET / HTTP/1.1\r\nX-A: 1\r\n 2\r\n\r\n",
     b"GET / HTTP/1.1\r\nX-A: \0\r\n\r\n",
-    b"GET / HTTP/1.1\r\nContent_Length: 3\r\n\r\nabc",
+    b"GET / HTTP/1.1\r\nConnection: close\r\nContent_Length: 3\r\n\r\nabc",
     b"get / HTTP/1.1\r\n\r\n",
     b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
@@ -567,7 +568,7 @@ def test_what_the_kernel_cannot_tell_goes_the_stock_way(kind, tmp_path, how):
     log = tmp_path / "log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-b", address, *options, *WORKERS[kind], "gunicorn_served:guarded"],
+            [PYTHON, "-m", "gunicorn", "-b", address, *options, *WORKERS[kind], "gunicorn_served:guarded"],
             cwd=HERE,
             env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
             stdout=out,
