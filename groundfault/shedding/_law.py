@@ -7,6 +7,7 @@ and the one inside it before worker threads. The caller brings the time, guards 
 from typing import Final
 
 from groundfault.shedding._admission import (
+    CROWD,
     Bounds,
     Ladder,
     bounds,
@@ -163,7 +164,9 @@ class Law:
             ):
                 entry.predicted_s = queued_s
                 return Reason.QUEUE_WAIT
-        if not entry.on_loop or not crowded(
+        if not entry.on_loop or (route.open <= CROWD and self.whole.open <= CROWD):  # as of most; it saves a call
+            return None
+        if not crowded(
             now,
             route,
             self.whole,
@@ -202,12 +205,15 @@ class Law:
         Only answers below 400 are service times: how fast a service fails is not how fast it serves.
         """
         self.leave(entry)
-        seconds = max(now - entry.began, 0.0)
+        seconds = now - entry.began
         good = status <= _LAST_GOOD
         self.whole.complete(now, seconds if good else None)
-        if status not in _NOT_A_ROUTE:
-            self.routes.learn(entry.name, now)
-        self.routes.find(entry.name).complete(now, seconds if good else None)
+        route = entry.route
+        if route is self.routes.other:
+            if status not in _NOT_A_ROUTE:
+                self.routes.learn(entry.name, now)
+            route = self.routes.find(entry.name)
+        route.complete(now, seconds if good else None)
         if not entry.on_loop:
             if good and self._worker_times.sample(now, seconds):
                 self._renew_bounds()

@@ -237,7 +237,8 @@ class Route:
 
     def leave(self) -> None:
         """Take off a request whose answer begins, or that ended without one because its client has left."""
-        self.open = max(0, self.open - 1)
+        if self.open:
+            self.open -= 1
 
 
 class Routes:

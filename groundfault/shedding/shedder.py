@@ -76,7 +76,7 @@ class Shedder:
             if named and "service" not in changes:
                 changes["service"] = named
         self._killed = os.environ.get("GROUNDFAULT_DISABLED", "").strip().lower() in {"1", "true", "yes", "on"}
-        self._rules = Rules(settings.changed(changes), killed=self._killed)
+        self.rules = Rules(settings.changed(changes), killed=self._killed)  # the settings in force, swapped as a whole
         self.sinks = sinks_of(sinks)
         self.clock = clock
         self.wall_clock = wall_clock
@@ -98,24 +98,19 @@ class Shedder:
         self._health = TokenBucket()
         self._callers = Callers()
         self._offset = Offset(now)
-        self._law = Law(now, self._rules.settings.deadline_s)
+        self._law = Law(now, self.rules.settings.deadline_s)
         self._listener = ListenerWatch()
         self.self_tested = False
 
     @property
-    def rules(self) -> Rules:
-        """The settings in force, and what follows from them."""
-        return self._rules
-
-    @property
     def settings(self) -> ShedderSettings:
         """The settings in force."""
-        return self._rules.settings
+        return self.rules.settings
 
     @property
     def bypassed(self) -> bool:
         """Whether requests are let through untouched: switched off, or stepped aside after internal errors."""
-        return self._rules.off or (self._fuse.blown_until is not None and self._fuse.is_blown(self.clock()))
+        return self.rules.off or (self._fuse.blown_until is not None and self._fuse.is_blown(self.clock()))
 
     def admit(self, route: str, wait_s: float | None, *, on_loop: bool = False, **said: Any) -> Admission:
         """Decide about one request; must be followed by :meth:`release` unless it is refused.
@@ -160,7 +155,7 @@ class Shedder:
         u = random.random() if key is None else key_fraction(key)
         change = None
         with self._lock:
-            rules, law, tally = self._rules, self._law, self._tally
+            rules, law, tally = self.rules, self._law, self._tally
             behind_s = 0.0
             if wait_s is None or age_s is not None:
                 signal, wait_s, behind_s = self._offset.place(
@@ -224,7 +219,7 @@ class Shedder:
         try:
             queue = self._listener.look(now)
             if queue is not None:
-                self.sinks.change(BacklogWarning(self._rules.settings.service, *queue))
+                self.sinks.change(BacklogWarning(self.rules.settings.service, *queue))
         except Exception as error:  # noqa: BLE001  a gauge must not cost the request
             self.failed("accept queue", error)
 
@@ -234,7 +229,7 @@ class Shedder:
         Who has closed its sending half and found a queue is taken to have left it. Not from the first tick of the
         kernel's clock on: who is served at once may see one go by.
         """
-        if peer is _GONE or wait_s is None or self._rules.settings.serve_half_closed:
+        if peer is _GONE or wait_s is None or self.rules.settings.serve_half_closed:
             return peer is _GONE
         limits = self._law.loop_bounds if admission.on_loop else self._law.worker_bounds
         return wait_s > limits.target_s
@@ -245,7 +240,7 @@ class Shedder:
             return Reason.DRAINING
         if left_s is not None and left_s <= 0:
             return Reason.DEADLINE
-        limit = self._rules.settings.max_concurrency
+        limit = self.rules.settings.max_concurrency
         return Reason.CONCURRENCY if limit is not None and self._tally.in_flight >= limit else None
 
     def answered(self, admission: Admission, status: int) -> None:
@@ -262,7 +257,7 @@ class Shedder:
         """Refuse an admitted request after all, to be released as any other; return whether that is enforced."""
         now = self.clock()
         with self._lock:
-            rules = self._rules
+            rules = self.rules
             if admission.reason is not None or admission.released or admission.generation != self._generation:
                 return False
             admission.reason, late_s = reason, now - admission.began
@@ -311,7 +306,7 @@ class Shedder:
 
     def key_of(self, identity: str) -> str:
         """Return the key of a user or session: 16 hexadecimal digits that change every hour and tell nothing of it."""
-        return self._rules.key_of(identity, self.wall_clock())
+        return self.rules.key_of(identity, self.wall_clock())
 
     def refuse_signal(self, signal: str, cause: str) -> None:
         """Remember why a signal could not be used, for the snapshot."""
@@ -330,9 +325,9 @@ class Shedder:
         enough of them have ended. A process started with ``GROUNDFAULT_DISABLED=1`` stays off.
         """
         with self._lock:
-            old = self._rules.settings
+            old = self.rules.settings
             new = old.changed(changes)
-            self._rules = Rules(new, killed=self._killed)
+            self.rules = Rules(new, killed=self._killed)
             self._law.set_deadline(new.deadline_s)
         names = [each.name for each in fields(new) if each.name != "key_salt"]
         was = {name: getattr(old, name) for name in names if getattr(old, name) != getattr(new, name)}
@@ -350,7 +345,7 @@ class Shedder:
         now = self.clock()
         self._watch_listener(now)
         with self._lock:
-            rules, tally = self._rules, self._tally
+            rules, tally = self.rules, self._tally
             change = tally.end_of_episode(now, service=rules.settings.service, wait_s=0.0)
             snapshot = ShedderSnapshot(
                 service=rules.settings.service,
