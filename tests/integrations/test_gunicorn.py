@@ -1,0 +1,445 @@
+"""The parts of the gunicorn kit: the gate, the closer, the way out, and what a configuration file becomes."""
+
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.workers import gthread, sync
+
+from groundfault import Shedder
+from groundfault.events import internal_errors
+from groundfault.integrations import _gunicorn_closing, _gunicorn_gate, _gunicorn_stop
+from groundfault.integrations import gunicorn as kit
+from groundfault.integrations._gunicorn_closing import Closer
+from groundfault.integrations._gunicorn_gate import Gate, Refused
+from groundfault.integrations._gunicorn_stop import Stop, server_is_stopping
+from groundfault.shedding._request import VISIT
+from groundfault.vocabulary import Reason
+
+PEER = ("127.0.0.1", 1)
+PLAIN = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Lying:
+    """A connection whose bytes have lain there for so long."""
+
+    def __init__(self, data: bytes = PLAIN, waited_ms: int = 600) -> None:
+        self.data = data
+        self.waited_ms = waited_ms
+        self.looks = 0
+
+    def getsockopt(self, _level: int, _option: int, size: int) -> bytes:
+        # established; sent nothing for an hour less a second; received so long ago
+        return struct.pack("=B43xI4xI", 1, 3_599_000, self.waited_ms).ljust(size, b"\0")
+
+    def recv(self, size: int, flags: int) -> bytes:
+        assert flags & socket.MSG_PEEK
+        assert flags & socket.MSG_DONTWAIT
+        self.looks += 1
+        if not self.data:
+            raise BlockingIOError
+        return self.data[:size]
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("127.0.0.1", 80)
+
+
+def gate_of(shedder: Shedder | None, **settings: object) -> Gate:
+    cfg = Config()
+    for name, value in settings.items():
+        cfg.set(name, value)
+    gate = Gate(SimpleNamespace(cfg=cfg, log=logging.getLogger("test")), threads=False)
+    gate.shedder = shedder
+    return gate
+
+
+# --- the gate ---
+
+
+def test_what_has_not_waited_is_not_even_looked_at():
+    gate, lying = gate_of(Shedder()), Lying(waited_ms=2)
+    assert gate.look(lying, PEER) is None
+    assert lying.looks == 0
+
+
+def test_what_has_waited_too_long_is_refused_and_nothing_is_consumed():
+    shedder = Shedder(service="saber")
+    refused = gate_of(shedder).look(Lying(), PEER)
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.consumed, refused.whole) == (Reason.QUEUE_WAIT, len(PLAIN), True)
+    assert shedder.snapshot().in_flight == 0
+
+
+def test_what_waited_within_the_tolerance_is_admitted_and_handed_over_once():
+    shedder = Shedder()
+    gate = gate_of(shedder)
+    visit = gate.look(Lying(waited_ms=100), PEER)
+    assert visit is not None
+    assert not isinstance(visit, Refused)
+    seen = []
+    app = gate.around(lambda environ, start_response: seen.append(environ.get(VISIT)) or [])
+    gate.hand_over(visit)
+    app({}, None)
+    app({}, None)
+    assert seen == [visit, None]
+    assert shedder.snapshot().in_flight == 1
+    visit.close()
+    assert shedder.snapshot().in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "consumed", "whole"),
+    [
+        (PLAIN + PLAIN, 2 * len(PLAIN), False),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 41, True),
+        (b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nabc", 41, False),
+        (b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nabc", 41, False),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 52, False),
+    ],
+)
+def test_only_exactly_one_request_is_whole(data, consumed, whole):
+    refused = gate_of(Shedder()).look(Lying(data), PEER)
+    assert isinstance(refused, Refused)
+    assert (refused.consumed, refused.whole) == (consumed, whole)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"certfile": __file__, "keyfile": __file__}, {"proxy_protocol": True}, {"protocol": "uwsgi"}],
+    ids=["tls", "proxy protocol", "uwsgi"],
+)
+def test_what_is_not_plain_http_is_left_to_gunicorn(settings):
+    lying = Lying()
+    assert gate_of(Shedder(), **settings).look(lying, PEER) is None
+    assert lying.looks == 0
+
+
+@pytest.mark.parametrize(
+    "lying",
+    [Lying(b""), Lying(b"GET / HTT"), Lying(b"\x16\x03\x01"), Lying(waited_ms=0)],
+    ids=["none", "half", "tls", "0"],
+)
+def test_what_cannot_be_read_is_left_to_gunicorn_while_draining(lying):
+    shedder = Shedder()
+    gate = gate_of(shedder)
+    gate.drain()
+    verdict = gate.look(lying, PEER)
+    if lying.data == PLAIN:
+        assert isinstance(verdict, Refused)
+        assert verdict.reason is Reason.DRAINING
+    else:
+        assert verdict is None
+
+
+def test_health_checks_are_answered_while_draining():
+    gate = gate_of(Shedder())
+    gate.drain()
+    verdict = gate.look(Lying(b"GET /healthz HTTP/1.1\r\n\r\n", waited_ms=0), PEER)
+    assert verdict is not None
+    assert not isinstance(verdict, Refused)
+
+
+@pytest.mark.parametrize("mode", ["off", "shadow"])
+def test_a_shedder_that_does_not_enforce_refuses_nobody(mode):
+    verdict = gate_of(Shedder(mode=mode)).look(Lying(), PEER)
+    assert not isinstance(verdict, Refused)
+
+
+def test_headers_count_as_in_the_middleware():
+    asked = []
+
+    def identity(info):
+        asked.append((info.method, info.path, info.headers.get("cookie"), info.peer))
+        return "one"
+
+    shedder = Shedder(identity=identity)
+    data = b"GET /a%20b?c HTTP/1.1\r\nCOOKIE: d\r\nX-GroundFault-Criticality: sheddable\r\n\r\n"
+    assert isinstance(gate_of(shedder).look(Lying(data), ("192.0.2.1", 1)), Refused)
+    assert asked == [("GET", "/a b", "d", "192.0.2.1")]
+    (((_, criticality), count),) = shedder.snapshot().shed.items()
+    assert (criticality.value, count) == ("sheddable", 1)
+
+
+def test_an_error_of_ours_leaves_the_request_to_gunicorn(monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(_gunicorn_gate, "arrive", broken)
+    assert gate_of(Shedder()).look(Lying(), PEER) is None
+    assert internal_errors() == {"gunicorn gate": 1}
+
+
+def test_an_answer_says_what_the_settings_say():
+    gate = gate_of(Shedder(service="saber", retry_after_s=(7, 7)))
+    refused = gate.look(Lying(b"HEAD / HTTP/1.0\r\nAccept: text/html\r\n\r\n"), PEER)
+    assert isinstance(refused, Refused)
+    head, _, body = gate.answer(refused, keep=False).partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "HTTP/1.0 503 Service Unavailable"
+    assert {"Connection: close", "X-GroundFault-Origin: saber", "Retry-After: 7"} <= set(lines)
+    assert lines[2].startswith("Date: ")
+    assert body == b""
+
+
+def test_refusals_are_logged_once_a_minute(caplog):
+    gate = gate_of(Shedder(sinks=()))
+    caplog.set_level(logging.INFO)
+    refused = gate.look(Lying(), PEER)
+    assert isinstance(refused, Refused)
+    for _ in range(3):
+        gate.answer(refused, keep=True)
+    assert not caplog.messages
+    gate._logged_at -= 61
+    gate.answer(refused, keep=True)
+    (message,) = caplog.messages
+    assert "refused 4 queue-wait before parsing" in message
+
+
+# --- closing ---
+
+
+def pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=5))
+        server, _ = listener.accept()
+    return stack.enter_context(server), client
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+def await_empty(closer: Closer) -> None:
+    for _ in range(40):
+        if not len(closer):
+            return
+        closer._ended.wait(0.1)
+        closer._ended.clear()
+    raise AssertionError(f"{len(closer)} are left")
+
+
+def test_a_connection_read_to_its_end_is_closed_at_once(stack):
+    closer, (server, client) = Closer(), pair(stack)
+    server.sendall(b"answer")
+    closer.note_read_to_end(server)
+    closer.close(server)
+    assert server.fileno() == -1
+    assert client.recv(100) == b"answer"
+    assert client.recv(100) == b""
+
+
+def test_a_note_is_for_one_request_only(stack):
+    closer, (server, client) = Closer(), pair(stack)
+    closer.note_read_to_end(server)
+    closer.forget(server)
+    client.sendall(b"unread")
+    closer.close(server)
+    assert len(closer) == 1
+    closer.finish(0.0)
+
+
+def test_a_peer_still_sending_gets_the_whole_answer(stack):
+    closer, (server, client) = Closer(), pair(stack)
+    client.sendall(b"x" * 100_000)
+    answer = b"y" * 200_000
+    server.sendall(answer)
+    closer.close(server)
+    for _ in range(20):
+        client.sendall(b"x" * 100_000)
+    received = b""
+    while chunk := client.recv(65_536):
+        received += chunk
+    assert received == answer
+    assert len(closer) == 1
+    client.close()
+    await_empty(closer)
+    assert server.fileno() == -1
+
+
+def test_a_peer_that_has_closed_is_not_waited_for(stack):
+    closer, (server, client) = Closer(), pair(stack)
+    client.sendall(b"x")
+    client.close()
+    server.recv(1, socket.MSG_PEEK)
+    server.settimeout(5)
+    while server.recv(100):
+        pass
+    closer.close(server)
+    assert (len(closer), server.fileno()) == (0, -1)
+
+
+def test_a_silent_peer_is_closed_after_a_while(stack, monkeypatch):
+    monkeypatch.setattr(_gunicorn_closing, "QUIET_S", 0.0)
+    closer, (server, _client) = Closer(), pair(stack)
+    closer.close(server)
+    await_empty(closer)
+    assert server.fileno() == -1
+
+
+def test_beyond_the_bound_the_oldest_goes(stack, monkeypatch):
+    monkeypatch.setattr(_gunicorn_closing, "MOST", 2)
+    closer = Closer()
+    servers = [pair(stack)[0] for _ in range(3)]
+    for server in servers:
+        closer.close(server)
+    assert [server.fileno() == -1 for server in servers] == [True, False, False]
+    closer.finish(0.0)
+    assert [server.fileno() for server in servers] == [-1] * 3
+
+
+def test_closing_never_raises(stack):
+    closer, (server, client) = Closer(), pair(stack)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()  # a reset
+    closer.close(server)
+    closer.close(server)
+    assert len(closer) == 0
+
+
+# --- the way out ---
+
+
+class Door:
+    family = socket.AF_INET
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def setsockopt(self, *_: object) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("graceful_s", "seen_until", "over_from", "over_at"),
+    [
+        (30.0, 0.0, 0.5, 0.6),  # nobody comes
+        (30.0, 2.0, 2.5, 2.6),  # until two seconds have passed
+        (30.0, 99.0, 5.0, None),  # they do not stop: the door is closed after five seconds
+        (3.0, 99.0, 2.0, 2.0),  # or a second before the master kills
+    ],
+)
+def test_a_worker_tells_until_nobody_comes_then_closes_the_door_then_goes(graceful_s, seen_until, over_from, over_at):
+    stop, door, now = Stop(), Door(), 100.0
+    stop.begin(now, graceful_s)
+    closed_at = over = None
+    for tick in range(1, 700):
+        now = 100.0 + tick / 20
+        if tick / 20 <= seen_until:
+            stop.saw(now)
+        over = stop.is_over(now, [door])
+        if door.closed and closed_at is None:
+            closed_at = tick / 20
+        if over:
+            break
+    assert closed_at == pytest.approx(over_from, abs=0.051)
+    assert door.closed == 1
+    expected = over_at if over_at is not None else graceful_s - 1
+    assert now - 100.0 == pytest.approx(expected, abs=0.11)
+
+
+def other_process(stack: ExitStack, *fds: int) -> int:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=fds
+    )
+    stack.callback(process.wait, 10)
+    assert process.stdin is not None
+    stack.callback(process.stdin.close)
+    return process.pid
+
+
+def test_a_server_stops_only_if_nobody_else_can_take_its_connections(stack):
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    master = other_process(stack)
+    assert server_is_stopping([listener], master)
+    assert not server_is_stopping([listener], os.getpid())  # the master holds it: a reload
+    assert not server_is_stopping([listener], 2**22 + 1)  # no such process, or not to be read
+    assert not server_is_stopping([], master)
+    with ExitStack() as inner:
+        other_process(inner, listener.fileno())  # a new master after USR2, say: its parent is not ours
+        assert not server_is_stopping([listener], master)
+    assert server_is_stopping([listener], master)
+
+
+def test_a_closed_door_lets_nobody_in_and_loses_nobody_who_is_inside(stack):
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    inside = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=5))
+    _gunicorn_stop._close_the_door(listener)
+    with pytest.raises(TimeoutError):
+        socket.create_connection(listener.getsockname(), timeout=0.2)
+    server, _ = listener.accept()
+    stack.enter_context(server)
+    inside.sendall(b"question")
+    assert server.recv(100) == b"question"
+    server.sendall(b"answer")
+    assert inside.recv(100) == b"answer"
+
+
+# --- configuration files ---
+
+
+@pytest.mark.parametrize(
+    ("namespace", "worker_class"),
+    [
+        ({}, "SyncWorker"),
+        ({"worker_class": "sync"}, "SyncWorker"),
+        ({"worker_class": "sync", "threads": 4}, "ThreadWorker"),
+        ({"threads": 4}, "ThreadWorker"),
+        ({"worker_class": "gthread"}, "ThreadWorker"),
+        ({"worker_class": "gevent"}, None),
+        ({"worker_class": kit.SyncWorker}, None),
+    ],
+)
+def test_install_puts_our_classes_in_the_place_of_stock_ones(namespace, worker_class):
+    before = namespace.get("worker_class")
+    kit.install(namespace)
+    expected = before if worker_class is None else f"groundfault.integrations.gunicorn.{worker_class}"
+    assert namespace["worker_class"] == expected
+    cfg = Config()
+    cfg.set("post_worker_init", namespace["post_worker_init"])
+
+
+def test_install_runs_the_users_hook_first_and_ours_once():
+    called = []
+    namespace = {"post_worker_init": called.append}
+    kit.install(namespace)
+    worker = SimpleNamespace(sockets=[], log=logging.getLogger("test"), ppid=0)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        namespace["post_worker_init"](worker)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert called == [worker]
+    again = {"post_worker_init": kit.post_worker_init}
+    kit.install(again)
+    assert again["post_worker_init"] is kit.post_worker_init
+
+
+def test_a_stock_worker_drains_when_the_server_stops(monkeypatch):
+    stopping = []
+    monkeypatch.setattr(kit, "server_is_stopping", lambda _sockets, _parent: bool(stopping))
+    shedder, before, called = Shedder(), signal.getsignal(signal.SIGTERM), []
+    signal.signal(signal.SIGTERM, lambda *_: called.append("stock"))
+    try:
+        kit.post_worker_init(SimpleNamespace(sockets=[], log=logging.getLogger("test"), ppid=0))
+        signal.raise_signal(signal.SIGTERM)
+        assert (called, shedder.snapshot().draining) == (["stock"], False)
+        stopping.append(True)
+        signal.raise_signal(signal.SIGTERM)
+        assert (called, shedder.snapshot().draining) == (["stock"] * 2, True)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_the_worker_classes_are_gunicorns():
+    assert issubclass(kit.SyncWorker, sync.SyncWorker)
+    assert issubclass(kit.ThreadWorker, gthread.ThreadWorker)
