@@ -13,7 +13,6 @@ import django
 import flask
 import pytest
 import quart
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
@@ -361,28 +360,7 @@ def sync_only(get_response):
     return in_a_thread
 
 
-def troubled(get_response):
-    """Make calls of its own, and does not catch what they raise."""
-
-    async def on_the_loop(request):
-        response = await get_response(request)
-        if request.path == "/fine" and "trouble" in request.GET:
-            Saber.closed.call(fail)
-        return response
-
-    def in_a_thread(request):
-        response = get_response(request)
-        if request.path == "/fine" and "trouble" in request.GET:
-            Saber.closed.call(fail)
-        return response
-
-    return on_the_loop if iscoroutinefunction(get_response) else in_a_thread
-
-
-troubled.async_capable = troubled.sync_capable = True
-
-
-def django_app(*, protocol, middleware, wrapped, in_threads=True):
+def django_app(monkeypatch, *, protocol, middleware, wrapped, in_threads=True):
 
     def view(behave):
         if in_threads:
@@ -402,15 +380,11 @@ def django_app(*, protocol, middleware, wrapped, in_threads=True):
     ]
     sys.modules[urls.__name__] = urls
     module = sys.modules.setdefault(MODULE, types.ModuleType(MODULE))
-    module.sync_only, module.troubled = sync_only, troubled
+    module.sync_only = sync_only
     if not settings.configured:
-        settings.configure(
-            ROOT_URLCONF=urls.__name__,
-            ALLOWED_HOSTS=["*"],
-            LOGGING_CONFIG=None,
-            SECRET_KEY="for tests",  # noqa: S106  no secret
-        )
-    settings.MIDDLEWARE = middleware
+        settings.configure(LOGGING_CONFIG=None, SECRET_KEY="for tests")  # noqa: S106  no secret
+    for setting, value in {"ROOT_URLCONF": urls.__name__, "ALLOWED_HOSTS": ["*"], "MIDDLEWARE": middleware}.items():
+        monkeypatch.setattr(settings, setting, value, raising=False)
     django.urls.clear_url_caches()
     if wrapped:
         return django_kit.get_wsgi_application() if protocol == "wsgi" else django_kit.get_asgi_application()
@@ -421,7 +395,7 @@ def django_variant(protocol, middleware, *, wrapped=False, in_threads=True):
     def make(shedder, monkeypatch):
 
         monkeypatch.setattr(django_kit, "shedder", lambda: shedder)
-        return django_app(protocol=protocol, middleware=middleware, wrapped=wrapped, in_threads=in_threads)
+        return django_app(monkeypatch, protocol=protocol, middleware=middleware, wrapped=wrapped, in_threads=in_threads)
 
     return make
 
