@@ -19,7 +19,7 @@ from groundfault._clock import monotonic
 from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._head import CHUNKED, Head, Limits, needle, read_head
 from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
-from groundfault.shedding._socket import self_test
+from groundfault.shedding._socket import Connection, self_test
 from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
 from groundfault.vocabulary import Reason
@@ -160,7 +160,7 @@ class Gate:
             hinted=_has_hints(head),
             peer=peer,
             via=peer,
-            reading=connection_of_wsgi({"gunicorn.socket": sock, "wsgi.multithread": self._threads}).read(),
+            reading=self._connection(sock).read(),
             on_loop=False,
         )
         if visit.reason is None or not visit.refused:
@@ -168,6 +168,12 @@ class Gate:
         end = head.size + head.body
         whole = head.body != CHUNKED and end == len(data)
         return Refused(visit, visit.reason, head, end if whole else len(data), whole)
+
+    def _connection(self, sock: Any) -> Connection:
+        """Return what the middleware would read: of a kept connection it has to be known what came before."""
+        if self._threads:
+            return connection_of_wsgi({"gunicorn.socket": sock, "wsgi.multithread": True})
+        return Connection(sock)
 
     def hand_over(self, visit: Visit | None) -> None:
         """Give the next call of the application in this thread what has been decided about it; None takes it back."""

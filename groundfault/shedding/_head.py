@@ -14,9 +14,10 @@ __all__ = ["CHUNKED", "Head", "Limits", "needle", "read_head"]
 CHUNKED: Final = -1
 
 # RFC 9112 without what is obsolete, optional or rare: origin-form, CRLF, no folded lines. No underscore in a name:
-# servers differ about whether such a header exists. Methods as gunicorn has them, a subset of the token.
+# servers differ about whether such a header exists. Methods as gunicorn has them, a subset of the token. A target that
+# begins with two slashes is a path to some, an authority to others.
 _HEAD: Final = re.compile(
-    rb"([A-Z]{3,20}) (/[!\"$-~]*+) HTTP/1\.([01])"
+    rb"(?!CONNECT )([A-Z]{3,20}) (/(?!/)[!\"$-~]*+) HTTP/1\.([01])"
     rb"((?:\r\n[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+)*)\r\n\r\n"
 )
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
@@ -88,8 +89,7 @@ class Head:
         if _EXPECT in folded or _UPGRADE in folded:
             return False
         for each in single:
-            at = folded.find(each)
-            if at >= 0 and folded.find(each, at + 1) >= 0:
+            if folded.count(each) > 1:
                 return False
         if _CODING in folded:
             if _CONTENT_LENGTH in folded or self.minor != b"1" or self._raw(_CODING) != b"chunked":
@@ -134,10 +134,9 @@ def read_head(data: bytes, limits: Limits) -> Head | None:
     if match is None:
         return None
     method, target, minor, block = match.groups()
-    if (
-        target[:2] == b"//"  # a path to some, an authority to others
-        or method == b"CONNECT"
-        or not _within(len(target) + len(method) + 10, block, limits)
+    size = match.end()
+    if block.count(b"\r\n") > limits.fields or (
+        (size > limits.line or size > limits.field) and not _within(len(method) + len(target) + 10, block, limits)
     ):
         return None
     path = target.partition(b"?")[0]
@@ -146,13 +145,9 @@ def read_head(data: bytes, limits: Limits) -> Head | None:
         return None
     if b"%" in path:
         path = prefix + unquote_to_bytes(path[len(prefix) :])
-    head = Head(method, path, minor, block, match.end())
+    head = Head(method, path, minor, block, size)
     return head if head.is_plain(limits.single) else None
 
 
 def _within(line: int, block: bytes, limits: Limits) -> bool:
-    if line > limits.line or block.count(b"\r\n") > limits.fields:
-        return False
-    if len(block) <= limits.field:
-        return True
-    return max(map(len, block.split(b"\r\n"))) + 2 <= limits.field
+    return line <= limits.line and max(map(len, block.split(b"\r\n"))) + 2 <= limits.field

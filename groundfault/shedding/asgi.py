@@ -170,20 +170,19 @@ class _Answer:
             if not visit.rules.enforced:
                 return message
             headers = message.get("headers", ())
-            if not isinstance(headers, list | tuple):  # any iterable may be sent, and some can be read only once
+            if type(headers) is not list:  # any iterable may be sent, and some can be read only once
                 message = {**message, "headers": (headers := list(headers))}
-            kept = [each for each in headers if each[0][:1] not in b"xX" or not _is_ours(each)]
             verdict = visit.verdict_on_status(status) if visit.context.faults or visit.reason is not None else None
-            if verdict is None and len(kept) == len(headers):
-                return message
             if verdict is not None:
-                kept = [each for each in kept if not wire.is_superseded(each[0].decode("latin-1"))]
-                kept += _lower(wire.annotations(*verdict))
-                status = wire.SHED_STATUS
+                kept = [each for each in headers if not _is_ours(each[0]) and not _is_superseded(each[0])]
+                headers = [*kept, *_lower(wire.annotations(*verdict))]
+                return {**message, "status": wire.SHED_STATUS, "headers": headers}
+            for name, _ in headers:
+                if name[:1] in b"xX" and _is_ours(name):
+                    return {**message, "headers": [each for each in headers if not _is_ours(each[0])]}
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
             visit.shedder.failed("asgi answer", error)
-            return message
-        return {**message, "status": status, "headers": kept}
+        return message
 
 
 async def _refuse(visit: Visit, verdict: Verdict, scope: Scope, receive: Receive, send: Send) -> None:
@@ -224,8 +223,12 @@ def _must_close(asked: dict[bytes, bytes], scope: Scope, receive: Receive, send:
     return b"expect" in asked or not connection_of_asgi(scope, receive, send).drains_bodies
 
 
-def _is_ours(header: tuple[bytes, bytes]) -> bool:
-    return wire.is_ours(header[0].decode("latin-1"))
+def _is_ours(name: bytes) -> bool:
+    return wire.is_ours(name.decode("latin-1"))
+
+
+def _is_superseded(name: bytes) -> bool:
+    return wire.is_superseded(name.decode("latin-1"))
 
 
 def _lower(headers: Iterable[tuple[str, str]]) -> Headers:
