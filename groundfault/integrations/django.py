@@ -14,7 +14,7 @@ Both may be used together: what has been decided around Django is not decided ag
 """
 
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ from groundfault.integrations._answering import answer_to
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.shedder import Shedder
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.wire import SHED_STATUS
 
 __all__ = ["LoadShedderMiddleware", "get_asgi_application", "get_wsgi_application", "shedder"]
 
@@ -76,8 +77,8 @@ class LoadShedderMiddleware:
 
     An error that no ``process_exception`` of the application's own answers, and that a rejected, shed or
     counted-failed call is behind, is answered with an annotated 503; ``got_request_exception`` is not sent, and
-    Django logs a line but no traceback, because the call's own events have told of it. An error of that kind in
-    another middleware is logged with its traceback, then answered alike.
+    nothing is logged, no more than for a refusal, because events have told of it and an overload is no time to mail
+    the administrators. An error of that kind in another middleware is logged by Django, then answered alike.
     """
 
     sync_capable = True
@@ -125,7 +126,7 @@ class LoadShedderMiddleware:
 
         body: Any = WSGILoadShedder(app, shedder=self.shedder)(request.environ, start_response)
         if response is None:
-            return HttpResponse(b"".join(body), status=begun[-1][0], headers=dict(begun[-1][1]))
+            return _unlogged(b"".join(body), *begun[-1])
         _change(response, *begun[-1])
         if hasattr(body, "close"):
             response._resource_closers.append(body.close)  # noqa: SLF001  as Django's own handler does with the request
@@ -148,7 +149,7 @@ class LoadShedderMiddleware:
         begin = sent[0]
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in begin["headers"]]
         if response is None:
-            return HttpResponse(sent[1]["body"], status=begin["status"], headers=dict(headers))
+            return _unlogged(sent[1]["body"], begin["status"], headers)
         _change(response, begin["status"], headers)
         return response
 
@@ -177,7 +178,14 @@ class _ASGI(_Mending, ASGIHandler):  # type: ignore[misc]  # Django ships no typ
 
 def _answer_to(error: BaseException, request: HttpRequest) -> HttpResponse | None:
     answer = answer_to(error, shedder(), accept=request.headers.get("Accept"), head=request.method == "HEAD")
-    return None if answer is None else HttpResponse(answer.body, status=503, headers=dict(answer.headers))
+    return None if answer is None else _unlogged(answer.body, SHED_STATUS, answer.headers)
+
+
+def _unlogged(body: bytes, status: int, headers: Iterable[tuple[str, str]]) -> HttpResponse:
+    """Return a response that Django does not log as an error of the server."""
+    response = HttpResponse(body, status=status, headers=dict(headers))
+    response._has_been_logged = True  # noqa: SLF001  what Django's own log_response goes by
+    return response
 
 
 def _learn_of_the_uncaught() -> None:

@@ -175,7 +175,8 @@ def get_wsgi(app, path):
     begun = []
     body = app(environ(path), lambda *start: begun.append(start[:2]) or len)
     content = b"".join(body)
-    body.close()
+    if hasattr(body, "close"):
+        body.close()
     status, headers = begun[-1]
     return Result(int(status[:3]), headers, content)
 
@@ -278,6 +279,13 @@ def test_the_signal_is_for_what_nobody_answered(get):
         assert told == [ZeroDivisionError]
     finally:
         got_request_exception.disconnect(receiver)
+
+
+def test_neither_a_refusal_nor_a_dependency_is_logged_as_an_error_of_the_server(get, shedder, caplog):
+    get("/entrants")
+    shedder.drain()
+    assert get("/plain").status == 503
+    assert caplog.records == []
 
 
 def test_what_a_middleware_raises_is_answered_too(get):
