@@ -1,8 +1,10 @@
 """The tiny application that the doctor serves: it says what its shedder has seen of the request at hand.
 
-In shadow mode, so that nothing is refused. ``/hold/300`` keeps the worker, or the event loop, for 300 ms.
+In shadow mode, so that nothing is refused. ``/hold/300`` keeps the worker, or the event loop, for 300 ms;
+``/sleep/300`` takes as long and leaves an event loop to others.
 """
 
+import asyncio
 import json
 import select
 import signal
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _HOLD = "/hold/"
+_SLEEP = "/sleep/"
 _MOST_MS = 2000
 
 # The shedder decides in the thread that runs the application, and right before it.
@@ -44,11 +47,15 @@ def _hold(seconds: float) -> None:
         wait((), seconds)
 
 
+def _seconds(path: str, prefix: str) -> float:
+    return min(int(path.removeprefix(prefix)), _MOST_MS) / 1e3
+
+
 def _answer(path: str) -> bytes:
     entered = monotonic()
     event: RequestSeen | None = getattr(_seen, "event", None)
     if path.startswith(_HOLD):
-        _hold(min(int(path.removeprefix(_HOLD)), _MOST_MS) / 1e3)
+        _hold(_seconds(path, _HOLD))
     snapshot = shedder.snapshot()
     return json.dumps(
         {
@@ -64,7 +71,10 @@ async def _asgi(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _live(receive, send)
         return
-    body = _answer(scope["path"])
+    path = scope["path"]
+    if path.startswith(_SLEEP):
+        await asyncio.sleep(_seconds(path, _SLEEP))
+    body = _answer(path)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

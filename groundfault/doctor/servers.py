@@ -4,8 +4,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -174,9 +174,10 @@ class Running:
 
 
 @contextmanager
-def running(server: Server) -> Iterator[Running]:
+def running(server: Server, answers: Callable[[int], bool] | None = None) -> Iterator[Running]:
     """Start a server on a free port of loopback, and stop it in the end, whatever happens.
 
+    ``answers``: whether the server on this port does so, or an OSError; None asks for ``/ready`` by HTTP.
     Raises :class:`ServerError` if it does not answer within :data:`START_S`.
     """
     with create_server(("127.0.0.1", 0)) as listener:
@@ -187,27 +188,27 @@ def running(server: Server) -> Iterator[Running]:
         with log.open("wb") as said:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=place)  # noqa: S603  from the table above
         try:
-            _await_answer(process, port, log)
+            _await_answer(process, port, log, answers or _answers)
             yield Running(port, process.pid)
         finally:
             _stop(process)
 
 
-def _await_answer(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _await_answer(process: "subprocess.Popen[bytes]", port: int, log: Path, answers: Callable[[int], bool]) -> None:
     end = monotonic() + START_S
-    while monotonic() < end:
-        if process.poll() is not None:
-            break
-        try:
-            with create_connection(("127.0.0.1", port), timeout=1.0) as client:
-                client.sendall(b"GET /ready HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n")
-                if client.recv(12).endswith(b" 200"):
-                    return
-        except OSError:
-            pass
+    while monotonic() < end and process.poll() is None:
+        with suppress(OSError):
+            if answers(port):
+                return
         time.sleep(_POLL_S)
     words = log.read_text(errors="replace").strip().splitlines()[-1:]
     raise ServerError(f"no answer within {START_S:.0f} s" if process.poll() is None else f"it ended: {''.join(words)}")
+
+
+def _answers(port: int) -> bool:
+    with create_connection(("127.0.0.1", port), timeout=1.0) as client:
+        client.sendall(b"GET /ready HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n")
+        return client.recv(12).endswith(b" 200")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

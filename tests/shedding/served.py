@@ -7,9 +7,16 @@ import json
 import time
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
+from groundfault.doctor.app import asgi as doctor
 from groundfault.events import RequestSeen, Sinks
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.wsgi import WSGILoadShedder
@@ -23,7 +30,9 @@ _sinks = Sinks(_seen.append)
 
 def _last():
     event = next(event for event in reversed(_seen) if isinstance(event, RequestSeen))
-    return json.dumps({"wait_s": event.queue_wait_s, "signal": event.signal, "route": event.route})
+    ladder = asgi.shedder._law.loop
+    seen = {"wait_s": event.queue_wait_s, "signal": event.signal, "route": event.route}
+    return json.dumps({**seen, "backlog": ladder.backlog, "cleared": ladder.cleared})
 
 
 def _respond(path):
@@ -65,3 +74,21 @@ starlette = Starlette(
     ]
 )
 asgi = LoadShedder(starlette, service="served", sinks=_sinks)
+
+
+async def _pass_on(request, call_next):
+    return await call_next(request)
+
+
+# The last middleware an application ought to be, behind those that hide most.
+below = Starlette(
+    routes=[Mount("/", app=doctor)],
+    middleware=[
+        Middleware(TrustedHostMiddleware, allowed_hosts=["*"]),
+        Middleware(BaseHTTPMiddleware, dispatch=_pass_on),
+        Middleware(CORSMiddleware, allow_origins=["*"]),
+        Middleware(SessionMiddleware, secret_key="none"),  # noqa: S106  nothing is kept in it
+        Middleware(GZipMiddleware),
+        Middleware(BaseHTTPMiddleware, dispatch=_pass_on),
+    ],
+)
