@@ -58,7 +58,9 @@ KINDS = {
         f"{_UVICORN} --http groundfault.integrations.uvicorn:HttpToolsProtocol --loop uvloop served:asgi",
         ("httptools", "uvloop", "groundfault.integrations.uvicorn"),
     ),
-    "hypercorn": Kind("hypercorn --bind 127.0.0.1:{port} --log-level critical served:asgi", ("hypercorn",)),
+    "hypercorn": Kind(
+        "hypercorn --bind 127.0.0.1:{port} --graceful-timeout 1 --log-level critical served:asgi", ("hypercorn",)
+    ),
     "waitress": Kind("waitress --listen 127.0.0.1:{port} --threads 8 served:wsgi", ("waitress",)),
     "cheroot": Kind("cheroot --bind 127.0.0.1:{port} --threads 8 served:wsgi", ("cheroot",)),
     "werkzeug": Kind("served", ("werkzeug",), closes=True),
@@ -250,6 +252,21 @@ class Server:
         while not wanted(state := self.state()) and time.monotonic() < end:  # noqa: TID251  as above
             time.sleep(0.01)
         return state
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Keep every worker busy from the beginning of the block, for 0.4 s; waits for them at its end."""
+        with ExitStack() as stack:
+            blockers = []
+            for number in range(1 if self.kind.asgi or self.kind.single else 8):
+                blockers.append(stack.enter_context(self.connect()))
+                blockers[-1].send("GET", "/block")
+                state = self.await_state(lambda state, number=number: state["in_flight"] > number)
+                assert state["in_flight"] == number + 1
+            yield
+            for blocker in blockers:
+                assert blocker.receive().status == 200
+                blocker.close()  # at once: gunicorn's sync worker waits for that
 
     def stop(self) -> None:
         """Stop the server as its operator would, and wait for its end."""

@@ -81,10 +81,10 @@ def test_workers_that_are_replaced_all_the_time_lose_no_request(run_server, name
     """
     with run_server(name, _WORKERS[name] + " --max-requests 20") as server:
         for _ in range(3):
-            answers = _load(server.address, "/pid", rate=80, seconds=1.2)
+            answers = _load(server.address, "/pid", rate=45, seconds=2.0)
             statuses = Counter(status for status, _ in answers)
-            if set(statuses) <= {200, 503} and statuses[200] >= 0.9 * len(answers):
-                assert len({body for status, body in answers if status == 200}) >= 4
+            assert len({body for status, body in answers if status == 200}) >= 4
+            if set(statuses) <= {200, 503} and statuses[200] >= 0.8 * len(answers):
                 return
         pytest.fail(f"{statuses}")
 

@@ -99,6 +99,29 @@ def test_nor_is_what_of_it_comes_after_the_refusal(server, body):
     _assert_in_step(exchange)
 
 
+def test_nor_is_it_where_the_request_is_refused_out_of_a_queue(server):
+    """There the worker classes of ours refuse before anything is parsed. All kinds of bodies at once."""
+    if server.name not in {"gunicorn-sync", "kit-sync", "kit-thread", "uvicorn-httptools-uvloop", "hypercorn"}:
+        return
+    smuggled = server.seen("GET /smuggled")
+    with contextlib.ExitStack() as stack:
+        connections = {}
+        with server.busy():
+            for name, (lines, body) in _BODIES.items():
+                if "long" not in name:  # more than the socket takes while nobody reads
+                    connections[name] = stack.enter_context(server.connect())
+                    connections[name].send("POST", "/", _DOOMED, *lines, body=body + _NEXT)
+        for name, connection in connections.items():
+            exchange = _Exchange([connection.receive()], 0, 1)
+            if not exchange.responses[0].closes:
+                exchange.responses.append(connection.receive())
+            connection.close()
+            assert exchange.responses[0].reason == "deadline", name
+            _assert_in_step(exchange)
+    assert server.seen("GET /smuggled") == smuggled
+    server.assert_well()
+
+
 def _assert_in_step(exchange):
     """First the refusal, then, if the connection lives on, the answer to the request behind it, once."""
     first, *later = exchange.responses
