@@ -365,13 +365,14 @@ def parse_request_start(headers: HeaderLookup) -> float | None:
     Anything else, a repeated header included, is no statement at all.
     """
     for name in (REQUEST_START, QUEUE_START):
-        started = _parse_timestamp(headers.get(name))
+        value = headers.get(name)
+        started = None if value is None else _parse_timestamp(value)  # most requests say nothing
         if started is not None:
             return started
     return None
 
 
-def _parse_timestamp(value: str | None) -> float | None:
+def _parse_timestamp(value: str) -> float | None:
     whole, dot, fraction = _text(value, _MAX_TIMESTAMP).removeprefix("t=").partition(".")
     unit = _UNITS_BY_DIGITS.get(len(whole))
     if unit is None or not _digits(whole, _MAX_TIMESTAMP) or (dot and not _digits(fraction, _MAX_TIMESTAMP)):

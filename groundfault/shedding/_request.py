@@ -61,11 +61,6 @@ class Visit(Admission):
     shedder: Shedder
     _token: "Token[RequestContext | None] | None"
 
-    @property
-    def admission(self) -> Admission:
-        """What was decided: the visit itself."""
-        return self
-
     def enter(self) -> None:
         """Make the context that of the code that runs from here on."""
         self._token = serving.set(self.context)

@@ -301,6 +301,8 @@ class Shedder:
 
     def fold_caller(self, caller: str | None) -> str | None:
         """Return the caller's label, or ``other`` beyond the first 256 of them."""
+        if caller is None:
+            return None
         with self._lock:
             return self._callers.fold(caller)
 

@@ -408,7 +408,7 @@ def test_a_criticality_claimed_by_a_stranger_can_only_lower(clock):
     def reason(claim, peer):
         visit = _arrive(shedder, {"x-groundfault-criticality": claim}, 0.06, on_loop=False, peer=peer)
         visit.close()
-        return visit.admission.reason
+        return visit.reason
 
     assert reason("critical-plus", "127.0.0.1") is None  # 4 T is 80 ms
     assert reason("critical-plus", "203.0.113.9") is Reason.QUEUE_WAIT
