@@ -151,6 +151,12 @@ def test_a_repeated_header_is_no_statement(server):
     server.assert_well()
 
 
+def test_an_underscore_is_no_hyphen(server):
+    """But to cheroot. It hurts the request alone; a proxy that removes headers should refuse such names."""
+    response = server.ask("/", _DOOMED.replace(b"-", b"_"))
+    assert response.status == (503 if server.name == "cheroot" else 200)
+
+
 def test_a_stranger_cannot_claim_what_a_worker_class_has_decided(server):
     """What one room of the process hands to another has a name that no header can spell."""
     for name in (b"groundfault.visit", b"Groundfault-Visit", b"groundfault_visit"):
