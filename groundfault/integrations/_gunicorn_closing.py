@@ -39,7 +39,7 @@ class _Leaving(NamedTuple):
 
 
 class Closer:
-    """Sees connections off. One per worker process; thread-safe. Made after the fork."""
+    """Sees connections off. One per worker process; thread-safe. Does nothing before the fork."""
 
     def __init__(self) -> None:
         # Guards everything below; held for dictionary operations and non-blocking system calls only.

@@ -92,6 +92,7 @@ class Gate:
     def __init__(self, worker: Any, *, threads: bool) -> None:
         self._log = worker.log
         self._threads = threads
+        self._cfg = worker.cfg
         self._limits = limits_of(worker.cfg)
         self._handed = local()
         self.shedder: Shedder | None = None
@@ -105,6 +106,7 @@ class Gate:
 
     def around(self, app: "WSGIApplication") -> "WSGIApplication":
         """Find the application's shedder, or protect it with one of our own, and hand over what is decided here."""
+        self._limits = limits_of(self._cfg)  # by now the worker has the environment that its configuration gives it
         shedders = live_shedders()
         if not shedders:
             shell = WSGILoadShedder(app)

@@ -290,7 +290,6 @@ def test_the_kill_switch_switches_the_gate_off(kind, tmp_path):
 
 
 ODD = [
-    b"GET / HTTP/1.1\nHost: x\n\n",
     b"GET / HTTP/1.1\r\nX-A: 1\r\n 2\r\n\r\n",
     b"GET / HTTP/1.1\r\nX-A: \0\r\n\r\n",
     b"GET / HTTP/1.1\r\nConnection: close\r\nContent_Length: 3\r\n\r\nabc",
