@@ -152,15 +152,19 @@ class _Answer:
         self._send = send
         self.started = False
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """Take a message of the application's. Not itself a coroutine: most messages need none of ours around them."""
         kind = message["type"]
         if kind == "http.response.start":
             self.started = True
-            await self._send(self._annotated(message))
-            return
-        await self._send(message)
+            return self._send(self._annotated(message))
         if kind == "http.response.body" and not message.get("more_body"):
-            self._visit.release()
+            return self._send_last(message)
+        return self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
+        await self._send(message)
+        self._visit.release()
 
     def _annotated(self, message: Message) -> Message:
         visit = self._visit
