@@ -17,7 +17,7 @@ from groundfault.shedding._routes import route_of
 from groundfault.shedding._rules import Rules
 from groundfault.shedding._socket import self_test
 from groundfault.shedding._threads import THREAD_START, LateError, ThreadQueue, latest_start, thread_queue
-from groundfault.shedding._wait import LEFT, Bracket, Peer, header_age
+from groundfault.shedding._wait import IN_PROCESS, LEFT, Bracket, Peer, header_age
 from groundfault.shedding.criticality import RequestInfo
 from groundfault.shedding.shedder import TCP_INFO, Admission, Shedder
 from groundfault.vocabulary import Criticality, Reason
@@ -175,8 +175,7 @@ def arrive(
         self_test.start()
     rules = shedder.rules
     settings = rules.settings
-    said = _said(shedder, rules, headers, via) if hinted else _NOTHING
-    criticality, key = said.criticality, said.key
+    budget_s, age_s, criticality, key, caller = _said(shedder, rules, headers, via) if hinted else _NOTHING
     if rules.classes or settings.identity is not None:
         info = RequestInfo(method, path, headers, peer)
         if rules.classes:
@@ -185,9 +184,9 @@ def arrive(
     wait_s: float | None = None
     signal, exact, client = TCP_INFO, True, _HERE
     if isinstance(reading, Bracket):
-        signal, exact, client = reading.signal, reading.exact, reading.peer
-        if self_test.failure is None and reading is not LEFT:
-            wait_s = reading.lower_s
+        wait_s, _, exact, client, signal = reading
+        if reading is LEFT or (self_test.failure is not None and signal != IN_PROCESS):
+            wait_s = None
     else:
         shedder.refuse_signal(TCP_INFO, reading)
     trace = headers.get(TRACEPARENT)
@@ -200,7 +199,7 @@ def arrive(
     visit = Visit(name, route, on_loop)
     visit.shedder = shedder
     visit.rules = rules
-    visit.context = context = RequestContext(settings.service, None, criticality, key, said.caller, trace)
+    visit.context = context = RequestContext(settings.service, None, criticality, key, caller, trace)
     visit._token = None  # noqa: SLF001  this is its constructor, and one call less per request
     shedder.decide(
         visit,
@@ -208,22 +207,22 @@ def arrive(
         signal=signal,
         exact=exact,
         peer=client,
-        age_s=said.age_s,
+        age_s=age_s,
         criticality=criticality or _CRITICAL,
         key=key,
-        budget_s=said.budget_s,
+        budget_s=budget_s,
         health=path in rules.health,
         threads=threads,
-        caller=said.caller,
+        caller=caller,
         traceparent=trace,
     )
-    if said.budget_s is not None and rules.enforced:
+    if budget_s is not None and rules.enforced:
         # Only what the caller said caps calls made for it; a default of ours could break those it never meant.
-        context.deadline = visit.began + said.budget_s - max(wait_s or 0.0, said.age_s or 0.0)
+        context.deadline = visit.began + budget_s - max(wait_s or 0.0, age_s or 0.0)
     if on_loop and visit.route.sync and not visit.refused and path not in rules.health:
-        waited_s = max(wait_s or 0.0, said.age_s or 0.0)
-        latest = latest_start(visit.began, waited_s, said.budget_s, settings.deadline_s, visit.route.natural_s)
-        late = Reason.QUEUE_WAIT if said.budget_s is None else Reason.DEADLINE
+        waited_s = max(wait_s or 0.0, age_s or 0.0)
+        latest = latest_start(visit.began, waited_s, budget_s, settings.deadline_s, visit.route.natural_s)
+        late = Reason.QUEUE_WAIT if budget_s is None else Reason.DEADLINE
         context.at_thread = partial(visit.begin_in_thread, latest, late)
     return visit
 

@@ -84,7 +84,7 @@ class LoadShedder:
             await _refuse(visit, verdict, scope, receive, send)
         finally:
             visit.close()
-            if visit.route.sync is None:
+            if visit.route.sync is None and "endpoint" in scope:
                 _learn(visit, scope)
 
 
@@ -108,8 +108,6 @@ def _arrive(shedder: Shedder, scope: Scope, receive: Receive, send: Send) -> Vis
 
 def _learn(visit: Visit, scope: Scope) -> None:
     """Look up, once per route, whether its requests need a worker thread."""
-    if scope.get("endpoint") is None:
-        return
     try:
         in_thread = waits_for_thread(scope)
         if in_thread is not None:

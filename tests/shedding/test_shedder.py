@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from groundfault.errors import SettingsError
 from groundfault.events import RequestSeen, SettingsChanged, SheddingChanged, Sinks, internal_errors
 from groundfault.shedding._request import arrive
-from groundfault.shedding._wait import Bracket
+from groundfault.shedding._wait import IN_PROCESS, LEFT, Bracket
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.shedder import Shedder
 from groundfault.testing import ManualClock
@@ -398,6 +398,31 @@ def test_a_client_that_drips_bytes_gains_its_own_admission_and_no_more(clock):
         assert shedder.admit("GET /", 0.001).reason is None
         assert shedder.admit("GET /", 0.3).reason is Reason.QUEUE_WAIT
         assert shedder.admit("GET /", 0.26).reason is Reason.QUEUE_WAIT
+
+
+@pytest.mark.parametrize(
+    ("reading", "wait_s", "signal"),
+    [
+        (Bracket(0.3, 0.3), None, "none"),
+        (Bracket(0.3, 0.3, signal=IN_PROCESS), 0.3, IN_PROCESS),  # not the kernel's
+        (LEFT, None, "none"),
+    ],
+)
+def test_a_kernel_that_failed_its_test_is_believed_in_nothing(shedder, sink, monkeypatch, reading, wait_s, signal):
+    monkeypatch.setattr("groundfault.shedding._socket.self_test.failure", "self-test: the kernel reads 0 ms")
+    arrive(
+        shedder,
+        method="GET",
+        path="/",
+        headers=_Headers(),
+        hinted=False,
+        peer=None,
+        via=None,
+        reading=reading,
+        on_loop=True,
+    ).close()
+    (seen,) = sink.of(RequestSeen)
+    assert (seen.queue_wait_s, seen.signal) == (wait_s, signal)
 
 
 def test_a_criticality_claimed_by_a_stranger_can_only_lower(clock):
