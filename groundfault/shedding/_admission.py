@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from math import inf, sqrt
 from typing import Final, NamedTuple
 
-from groundfault.shedding._routes import Route
+from groundfault.shedding._routes import Crowd, Route
 from groundfault.vocabulary import Criticality
 
 __all__ = [
@@ -77,7 +77,7 @@ By as much as it costs more than that. In its place several others are served; w
 CROWD: Final = 8
 """Up to so many open requests nothing is forecast: chance, not a queue."""
 STANDING_CROWD: Final = 2
-"""The same where a crowd stands already: in front of a small pool eight would be a queue, open to every class alike."""
+"""The same where a crowd stands: in front of a small pool eight are a queue, and open to every class alike."""
 FORECAST: Final = ((0.8, 0.0), (0.6, 0.1), (0.4, 0.1), (0.3, 0.0))
 """As :data:`LADDER`, of the deadline: how late an answer may be forecast."""
 QUEUEING: Final = 1.5
@@ -98,7 +98,7 @@ LEAST: Final = CROWD / 0.6
 TRIAL_S: Final = 2.0
 """How long after its onset a crowd's completions are looked at: by then a whole second is of the tight threshold."""
 KEPT: Final = 0.85
-"""Fewer completions than this share of those at the onset, less chance: what was refused was merely slow, not queueing."""
+"""Fewer completions than this share of those at the onset, less chance: what was refused was slow, not queueing."""
 SPARED_S: Final = 30.0
 """How long a route is then left alone. What the next attempt costs, if it fails too, is a twentieth of that time."""
 
@@ -216,14 +216,15 @@ def crowded(
     ``whole`` counts all routes together. ``own_s`` is the request's own deadline, or None for ``deadline_s``.
 
     A route with more than eight open requests is judged by itself: too late if ``wait + (open + 1) / rate`` exceeds
-    the class's share of the deadline. Other routes are judged only if all requests together are forecast too late
+    the class's share of the deadline, and once a crowd stands there a few natural times (see :func:`_tightened`).
+    Other routes are judged only if all requests together are forecast too late
     *and* their own recent time is too long as well, so that one slow endpoint never costs its innocent neighbors.
     The forecast is believed only of a route that is queueing (see :data:`QUEUEING`),
     and never of one that naturally takes longer than ``deadline_s``: whoever calls it does not wait for that deadline.
     Nothing finished for a whole deadline with more than eight open: the route is stuck, and eight are enough to notice
     when it is not any more.
     """
-    itself = route.open > (CROWD if route.crowd.onset == inf else STANDING_CROWD)
+    itself = _is_judged_by_itself(now, route)
     natural = route.natural_s
     if not (itself or whole.open > CROWD) or natural > deadline_s:
         return False
@@ -242,6 +243,15 @@ def crowded(
     return wait_s + (crowd.open + 1) / rate > allowed
 
 
+def _is_judged_by_itself(now: float, route: Route) -> bool:
+    return route.open > (STANDING_CROWD if _stands(now, route.crowd) else CROWD)
+
+
+def _stands(now: float, crowd: Crowd) -> bool:
+    """Return whether some of this crowd were refused, and the route was seen queueing within the memory of a queue."""
+    return crowd.onset < inf and now - crowd.queueing <= MEMORY_S
+
+
 def _tightened(now: float, route: Route, share: float, deadline_s: float, rate: float) -> float:
     """Return how late an answer of a route that is queueing may be forecast, once some have been refused.
 
@@ -250,9 +260,8 @@ def _tightened(now: float, route: Route, share: float, deadline_s: float, rate: 
     If instead what it waits for has become slow, fewer open requests mean fewer answers: then it is left alone.
     """
     crowd = route.crowd
-    if now - crowd.queueing > MEMORY_S:
+    if not _stands(now, crowd):
         crowd.onset = inf
-        crowd.rate = 0.0
     crowd.queueing = now
     standing = now - crowd.onset
     if standing < 0 or now < crowd.spared:
@@ -262,7 +271,6 @@ def _tightened(now: float, route: Route, share: float, deadline_s: float, rate: 
     elif standing > TRIAL_S and route.rate.mean_per_s(now) < KEPT * crowd.rate - 2 * sqrt(crowd.rate):
         crowd.spared = now + SPARED_S
         crowd.onset = inf
-        crowd.rate = 0.0
         return inf
     alone_s = max(route.natural_s * max(crowd.before / rate, 1.0), FLOOR_S)
     least = share * max(TIGHT * alone_s, LEAST / rate)
@@ -274,7 +282,7 @@ def forecast(now: float, route: Route, whole: Route) -> float:
 
     Where nothing finishes that is at least as long as nothing has.
     """
-    crowd = route if route.open > CROWD else whole
+    crowd = route if _is_judged_by_itself(now, route) else whole
     rate = crowd.rate.per_s(now)
     return (crowd.open + 1) / rate if rate else now - crowd.done_at
 

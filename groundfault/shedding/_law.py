@@ -4,6 +4,7 @@ Three queues have a ladder each: the one before workers of their own (WSGI), the
 and the one inside it before worker threads. The caller brings the time, guards against threads and counts.
 """
 
+from math import inf
 from typing import Final
 
 from groundfault.shedding._admission import (
@@ -164,7 +165,7 @@ class Law:
             ):
                 entry.predicted_s = queued_s
                 return Reason.QUEUE_WAIT
-        if not entry.on_loop or (route.open <= CROWD and self.whole.open <= CROWD):  # as of most; it saves a call
+        if not entry.on_loop or (self.whole.open <= CROWD and route.crowd.onset == inf):  # as of most; it saves a call
             return None
         if not crowded(
             now,
