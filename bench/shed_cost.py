@@ -41,6 +41,7 @@ CONSTANT = (
     b"Content-Type: text/plain\r\nContent-Length: 6\r\n\r\nbusy.\n"
 )
 CONNECTIONS = 256
+PATIENT_S = 60.0  # so that nobody who is to be admitted waits too long, with all those connections in front of it
 
 
 # --- what the servers run, made when a server asks for it by name ---
@@ -63,10 +64,10 @@ async def asgi_raw(scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": BODY})
 
 
-def _wsgi(app: Any, *, drain: bool = False) -> Any:
+def _wsgi(app: Any, *, drain: bool = False, patience_s: float = PATIENT_S) -> Any:
     from groundfault import WSGILoadShedder  # noqa: PLC0415  the servers import this file too, most without it
 
-    shell = WSGILoadShedder(app, service="bench")
+    shell = WSGILoadShedder(app, service="bench", deadline_s=patience_s)
     if drain:
         shell.shedder.drain()
     return shell
@@ -75,7 +76,7 @@ def _wsgi(app: Any, *, drain: bool = False) -> Any:
 def _asgi(*, drain: bool = False) -> Any:
     from groundfault import LoadShedder  # noqa: PLC0415  as above
 
-    shell = LoadShedder(asgi_raw, service="bench")
+    shell = LoadShedder(asgi_raw, service="bench", deadline_s=PATIENT_S)
     if drain:
         shell.shedder.drain()
     return shell
@@ -131,7 +132,7 @@ def _workers() -> dict[str, Any]:
 _MADE = {
     "wsgi_admitted": lambda: _wsgi(wsgi_raw),
     "wsgi_refused": lambda: _wsgi(wsgi_raw, drain=True),
-    "wsgi_busy": lambda: _wsgi(wsgi_slow),
+    "wsgi_busy": lambda: _wsgi(wsgi_slow, patience_s=1.0),
     "asgi_admitted": _asgi,
     "asgi_refused": lambda: _asgi(drain=True),
     "asgi_base": _base_http,

@@ -20,6 +20,7 @@ from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._head import CHUNKED, Head, Limits, needle, read_head
 from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
 from groundfault.shedding._socket import Connection, self_test
+from groundfault.shedding._wait import Bracket
 from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
 from groundfault.vocabulary import Reason
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Gate", "Refused", "limits_of"]
 
-CLEAR_MS: Final = 2
+CLEAR_S: Final = 0.002
 """A wait up to this is none: the control law admits it whatever happens, so the parser may have it at once."""
 _LOG_S: Final = 60.0
 _PEEKED: Final = 8192  # gunicorn's own first read; a longer head is left to it
@@ -146,10 +147,10 @@ class Gate:
             data = sock.recv(_PEEKED, _NOW)
         except OSError:  # nothing there yet, or reset
             return None
-        if not self.draining and _is_clear(sock):
-            self._waiting = False
+        reading = self._connection(sock).read()
+        self._waiting = isinstance(reading, Bracket) and reading.lower_s > CLEAR_S
+        if not (self._waiting or self.draining):
             return None
-        self._waiting = True
         head = read_head(data, self._limits)
         if head is None:
             return None
@@ -162,7 +163,7 @@ class Gate:
             hinted=_has_hints(head),
             peer=peer,
             via=peer,
-            reading=self._connection(sock).read(),
+            reading=reading,
             on_loop=False,
         )
         if visit.reason is None or not visit.refused:
@@ -240,7 +241,7 @@ def _is_clear(sock: Any) -> bool:
         sent_ms, recv_ms = _WAITS.unpack(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _WAITS.size))
     except (OSError, StructError):  # a unix socket, or gone
         return True
-    return bool(recv_ms <= CLEAR_MS or sent_ms <= CLEAR_MS)
+    return bool(min(recv_ms, sent_ms) / 1e3 <= CLEAR_S)
 
 
 class _Form(NamedTuple):
