@@ -311,7 +311,7 @@ def _valid_pair(path: str) -> bool:
 
 def parse_criticality(value: str | None) -> Criticality | None:
     """Return the criticality the value names, or None."""
-    return _CRITICALITIES.get(_text(value, _MAX_VALUE))
+    return _CRITICALITIES.get(value or "") or _CRITICALITIES.get(_text(value, _MAX_VALUE))
 
 
 def parse_key(value: str | None) -> str | None:

@@ -54,18 +54,18 @@ class Trust:
 
 
 class Callers:
-    """The labels of callers seen so far, few enough to keep counts for; the caller of this guards it."""
+    """The labels of callers seen so far, few enough to keep counts for; the caller of this guards :meth:`fold`."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("known",)
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self.known: set[str] = set()
 
     def fold(self, caller: str | None) -> str | None:
         """Return the caller's label, or ``other`` beyond the first 256 of them."""
-        if caller is None or caller in self._known:
+        if caller is None or caller in self.known:
             return caller
-        if len(self._known) >= _MAX_CALLERS:
+        if len(self.known) >= _MAX_CALLERS:
             return _OTHER_CALLER
-        self._known.add(caller)
+        self.known.add(caller)
         return caller

@@ -261,6 +261,7 @@ class Shedder:
             if admission.reason is not None or admission.released or admission.generation != self._generation:
                 return False
             admission.reason, late_s = reason, now - admission.began
+            admission.route.note_refusal(now)
             change = self._tally.withdraw(now, reason, criticality, service=rules.settings.service, late_s=late_s)
             if rules.enforced:  # from here on it says nothing about how fast this server is
                 self._law.leave(admission)
@@ -301,8 +302,8 @@ class Shedder:
 
     def fold_caller(self, caller: str | None) -> str | None:
         """Return the caller's label, or ``other`` beyond the first 256 of them."""
-        if caller is None:
-            return None
+        if caller is None or caller in self._callers.known:
+            return caller
         with self._lock:
             return self._callers.fold(caller)
 
