@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 import sys
 import types
 
@@ -19,6 +20,8 @@ from django.urls import path as url
 import groundfault.integrations.django as kit
 from groundfault import CircuitOpenError, Registry, Resource, SettingsError, Shedder
 from groundfault._context import current
+from groundfault.shedding._connection import CONNECTION
+from groundfault.shedding._socket import Connection
 
 OURS = "groundfault.integrations.django.LoadShedderMiddleware"
 MODULE = "groundfault_django_test"
@@ -339,6 +342,35 @@ def test_under_asgi_a_client_that_leaves_frees_its_place(way, shedder, site):
         leaves = asyncio.Event()
         get_asgi(both, "/slow", leaves)
     assert (site.seen, shedder.snapshot().in_flight) == (["begun", "cancelled"], 0)
+
+
+def test_under_asgi_the_middleware_finds_a_connection_in_the_scope(shedder):
+    class Kernel:
+        family = socket.AF_INET
+
+        def getsockopt(self, level, option, length):
+            info = bytearray(length)
+            info[0] = 1
+            info[44:48] = info[52:56] = (100).to_bytes(4, "little")
+            return bytes(info)
+
+    with override_settings(MIDDLEWARE=[OURS]):
+        app = get_asgi_application()
+
+        async def with_connection(scope, receive, send):
+            await app({**scope, CONNECTION: Connection(Kernel())}, receive, send)
+
+        assert get_asgi(with_connection, "/plain").status == 200
+    assert shedder.snapshot().signal == "tcp-info"
+
+
+@pytest.mark.parametrize(
+    "way", [WAYS["wsgi-wrapped"], WAYS["wsgi-middleware"]]
+)  # under ASGI it leaves a file open then
+def test_errors_that_django_lets_through_are_answered_if_a_dependency_is_behind_them(get):
+    assert get("/entrants", DEBUG_PROPAGATE_EXCEPTIONS=True).annotation == ANNOTATED
+    with pytest.raises(ZeroDivisionError):
+        get("/unrelated", DEBUG_PROPAGATE_EXCEPTIONS=True)
 
 
 # --- the setting ------------------------------------------------------------------------------------------------------

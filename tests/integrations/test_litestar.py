@@ -1,10 +1,13 @@
 """The Litestar plugin beside what an application of its own does: handlers on each layer, sockets, start-up."""
 
+import asyncio
+
 import pytest
 from litestar import Litestar, Response, WebSocket, get, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.exceptions import NotAuthorizedException
 from litestar.middleware import DefineMiddleware
+from litestar.response import Stream
 from litestar.testing import TestClient
 
 from groundfault import CircuitOpenError, LoadShedder, Registry, Resource, Shedder
@@ -166,3 +169,50 @@ def test_work_in_the_background_has_no_deadline_of_the_request_any_more(make, sh
     answer = ask(make(background), "/background", headers={"X-GroundFault-Timeout-Ms": "500"})
     assert answer.status_code == 200
     assert deadlines == [True, (None, 0)]
+
+
+def test_a_client_that_leaves_frees_its_place(make, shedder):
+    seen = []
+
+    @get("/stream")
+    async def stream() -> Stream:
+        async def chunks():
+            for chunk in ("a", "b"):
+                seen.append(shedder.snapshot().in_flight)
+                yield chunk
+
+        return Stream(chunks())
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/stream",
+        "raw_path": b"/stream",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+
+    async def scenario():
+        begun = asyncio.Event()
+
+        async def receive():
+            await begun.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            if message["type"] == "http.response.body":
+                begun.set()
+                await asyncio.Event().wait()  # the client reads no more
+
+        app = make(stream)
+        async with asyncio.timeout(5), app.lifespan():
+            await app(scope, receive, send)
+
+    asyncio.run(scenario())
+    assert (seen, shedder.snapshot().in_flight) == ([1], 0)
