@@ -300,7 +300,7 @@ ODD = [
     b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     b"POST / HTTP/1.1\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
     b"GET http://served/ HTTP/1.1\r\nHost: served\r\nConnection: close\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nConnection: close\r\nHost: a\r\nHost: b\r\n\r\n",
     b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n",
     b"GET / HTTP/1.1\r\nX-A: " + b"a" * 9000 + b"\r\n\r\n",
     b"GET / HTTP/1.1\r\n" + b"X-A: 1\r\n" * 120 + b"\r\n",
