@@ -261,7 +261,6 @@ class Shedder:
             if admission.reason is not None or admission.released or admission.generation != self._generation:
                 return False
             admission.reason, late_s = reason, now - admission.began
-            admission.route.note_refusal(now)
             change = self._tally.withdraw(now, reason, criticality, service=rules.settings.service, late_s=late_s)
             if rules.enforced:  # from here on it says nothing about how fast this server is
                 self._law.leave(admission)
