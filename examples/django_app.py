@@ -1,13 +1,15 @@
 """Django: ``gunicorn --chdir examples django_app:application``.
 
 Under ASGI ``uvicorn --app-dir examples django_app:asgi_application``. Both stand behind the shedder as a whole,
-so that a refusal costs least; ``plain_application`` is Django's own, which has it as ``MIDDLEWARE`` alone.
+so that a refusal costs least; ``plain_application`` and ``plain_asgi_application`` are Django's own,
+which have it as ``MIDDLEWARE`` alone.
 ``SABER`` is where the service behind this one answers; by default nobody does, so ``/entrants`` shows what becomes of
 a dependency's failure: an annotated 503, at first with the reason ``dependency``, then ``circuit-open``.
 """
 
 import os
 
+import django.core.asgi
 import django.core.wsgi
 import requests
 from django.conf import settings
@@ -54,3 +56,4 @@ urlpatterns = [path("", index), path("entrants", entrants), path("signal", signa
 application = get_wsgi_application()
 asgi_application = get_asgi_application()
 plain_application = django.core.wsgi.get_wsgi_application()
+plain_asgi_application = django.core.asgi.get_asgi_application()

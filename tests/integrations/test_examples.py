@@ -23,6 +23,7 @@ _SERVERS = {
     "django-wsgi": f"{_GUNICORN} django_app:application",
     "django-middleware": f"{_GUNICORN} django_app:plain_application",
     "django-asgi": f"{_UVICORN} django_app:asgi_application",
+    "django-asgi-middleware": f"{_UVICORN} django_app:plain_asgi_application",
     "starlette": f"{_UVICORN} starlette_app:app",
     "fastapi": f"{_UVICORN} fastapi_app:app",
     "litestar": f"{_UVICORN} litestar_app:app",
@@ -82,11 +83,12 @@ def _await_answer(process: subprocess.Popen, port: int) -> None:
 
 
 def test_it_answers_and_knows_how_long_requests_waited(server):
-    _, port = server
+    name, port = server
     status, headers, body = _get(port, "/")
     assert (status, body[:13]) == (200, b"grouper is up")
     assert not any(name.startswith("x-groundfault") for name in headers)
-    assert _get(port, "/signal")[2] == b"tcp-info"
+    expected = b"sock-diag" if name == "django-asgi-middleware" else b"tcp-info"
+    assert _get(port, "/signal")[2] == expected
 
 
 def test_a_dependency_that_is_down_is_told_upstream(server):
