@@ -113,6 +113,16 @@ def test_the_ladder_in_a_backlog_that_stands(criticality, u, limit_s):
     assert not passes(_STANDING, 10.0, limit_s + 1e-6, _LIMITS, criticality=criticality, u=u)
 
 
+@pytest.mark.parametrize(("cost", "times"), [(0.1, 1.0), (4.0, 1.0), (5.0, 0.8), (8.0, 0.5), (400.0, 0.01)])
+def test_what_costs_several_times_the_average_stands_lower_on_the_ladder(cost, times):
+    slow = {"u": 0.0, "cost": cost}
+    limit_s = max(0.03 * times, _LIMITS.clear_s)
+    assert passes(_STANDING, 10.0, limit_s - 1e-9, _LIMITS, criticality=_CRITICAL, **slow)
+    assert not passes(_STANDING, 10.0, limit_s + 1e-6, _LIMITS, criticality=_CRITICAL, **slow)
+    assert passes(_STANDING, 10.0, 0.08 - 1e-9, _LIMITS, criticality=_PLUS, **slow)
+    assert passes(Ladder(), 10.0, 0.25, _LIMITS, criticality=_SHEDDABLE, **slow)
+
+
 def test_no_factor_lifts_the_limit_above_n():
     young = Ladder(True, onset=10.0)
     assert passes(young, 10.0, 0.25, _LIMITS, criticality=_PLUS, u=0.0)
@@ -234,6 +244,95 @@ def test_the_share_of_the_deadline_that_a_forecast_may_take(criticality, u, shar
     fits = {"criticality": criticality, "u": u, "own_s": own_s}
     assert not _crowded(route, wait_s=allowed - forecast - 1e-6, **fits)
     assert _crowded(route, wait_s=allowed - forecast + 1e-6, **fits)
+
+
+def _standing_crowd(since_s, *, completions=None, before=400, now=10.0, **numbers):
+    """Build a route whose crowd has stood for so long; ``completions`` a second were those after its onset."""
+    route = _route(**{"opened": 30, "rate": 400, "now": now} | numbers)
+    route.crowd.onset = now - since_s
+    route.crowd.queueing = now - 0.01
+    route.crowd.before = before
+    route.crowd.rate = route.rate.mean_per_s(now) if completions is None else completions
+    return route
+
+
+def _longest_forecast(route, *, now=10.0, **who):
+    """Return how late an answer of this route may be forecast, to a thousandth of a second."""
+    own = (route.open + 1) / route.rate.per_s(now)
+    crowd = {name: getattr(route.crowd, name) for name in route.crowd.__slots__}
+    longest = 0.0
+    for step in range(1001):
+        for name, value in crowd.items():
+            setattr(route.crowd, name, value)
+        if not _crowded(route, wait_s=step / 1000 - own, now=now, **who):
+            longest = step / 1000
+    return longest
+
+
+@pytest.mark.parametrize(
+    ("since_s", "longest_s"), [(0.0, 0.6), (0.25, 0.45), (0.4, 0.36), (0.5, 0.3), (1.0, 0.3), (5.0, 0.3), (600.0, 0.3)]
+)
+def test_a_crowd_that_stands_is_tightened_to_a_few_natural_times(since_s, longest_s):
+    """From six tenths of the deadline to three natural times of a tenth of a second."""
+    assert _longest_forecast(_standing_crowd(since_s)) == pytest.approx(longest_s, abs=0.0015)
+
+
+@pytest.mark.parametrize(
+    ("criticality", "u", "times"),
+    [
+        (_PLUS, 0.5, 4.0),
+        (_CRITICAL, 0.0, 3.0),
+        (_CRITICAL, 0.99, 2.5),
+        (_SHEDDABLE_PLUS, 0.0, 2.0),
+        (_SHEDDABLE, 0.5, 1.5),
+    ],
+)
+def test_the_classes_of_a_crowd_that_stands(criticality, u, times):
+    route = _standing_crowd(5.0)
+    assert _longest_forecast(route, criticality=criticality, u=u) == pytest.approx(0.1 * times, abs=0.01)
+
+
+def test_a_small_pool_keeps_eight_open_requests_and_its_classes_apart():
+    """Three times 50 ms would be six of them at 40 a second: two would wait, and by chance none."""
+    small = {"natural_s": 0.05, "rate": 40, "opened": 3, "before": 40}
+    assert _longest_forecast(_standing_crowd(5.0, **small)) == pytest.approx(8 / 40, abs=0.0015)
+    assert _longest_forecast(_standing_crowd(5.0, **small), criticality=_SHEDDABLE) == pytest.approx(4 / 40, abs=0.0015)
+
+
+def test_what_is_slow_without_a_queue_is_left_alone_for_half_a_minute():
+    """Refusing has cost completions, so it was no queue that was refused."""
+    route = _standing_crowd(2.1, completions=400)
+    assert not _crowded(route, wait_s=0.5)
+    assert route.crowd.spared == 40.0
+    route.note_refusal(10.4)  # by its share of the deadline, which holds as ever
+    assert not _crowded(route, wait_s=0.5, now=10.5)
+    assert _crowded(route, wait_s=0.53, now=10.5)
+
+
+@pytest.mark.parametrize(
+    ("since_s", "completions", "spared"),
+    [(2.1, 110, False), (2.1, 400, True), (1.9, 400, False), (2.1, 140, False), (2.1, 170, True)],
+)
+def test_a_fall_of_completions_must_be_more_than_chance(since_s, completions, spared):
+    """The route completes 114 a second; 140 less 15 % and twice the deviation of chance is 95."""
+    route = _standing_crowd(since_s, completions=completions)
+    _crowded(route)
+    assert (route.crowd.spared > 0) is spared
+
+
+def test_a_pool_that_has_become_slower_is_given_as_much_more_time():
+    """A quarter of the completions of before: each holds its place four times as long."""
+    assert _longest_forecast(_standing_crowd(5.0, before=800)) == pytest.approx(0.6, abs=0.0015)
+    assert _longest_forecast(_standing_crowd(5.0, before=500)) == pytest.approx(0.375, abs=0.0015)
+
+
+def test_a_crowd_that_has_gone_is_forgotten_after_two_seconds():
+    route = _standing_crowd(5.0)
+    route.crowd.queueing = 7.9
+    assert _longest_forecast(route) == pytest.approx(0.6, abs=0.0015)
+    few = _standing_crowd(5.0, opened=8)
+    few.crowd.queueing = 7.9
+    assert not _crowded(few, wait_s=0.9)
 
 
 def test_a_route_is_stuck_when_nothing_finishes_for_a_deadline():

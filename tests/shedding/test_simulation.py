@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from groundfault.events import Sinks
+from groundfault.shedding import _admission
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding.shedder import Shedder
 from groundfault.testing import ManualClock
@@ -143,6 +144,7 @@ class _Request:
             self.route,
             wait,
             on_loop=self.world.on_loop,
+            age_s=0.95 if self.route == "liar" else None,
             criticality=self.criticality,
             key=key,
             threads=handler.threads() if self.world.shedder.route(self.route).sync else None,
@@ -246,11 +248,16 @@ class _Workers(_Handler):
         while self.free and self.queue and self.world.clock.now >= self.paused_until:
             self.free -= 1
             request = self.queue.popleft()
-            service_s = self.io_s(self.world.clock.now)
+            service_s = self.service_s(request)
             request.begin(self)
-            share = 0.02 if request.admission.refused else self.world.dice.expovariate(1.0)
-            served = share * service_s
+            served = self.refusal_s(request) if request.admission.refused else service_s
             self.world.at(self.world.clock.now + served, lambda request=request: self._done(request))
+
+    def service_s(self, request: _Request) -> float:
+        return self.io_s(self.world.clock.now) * self.world.dice.expovariate(1.0)
+
+    def refusal_s(self, request: _Request) -> float:
+        return 0.02 * self.io_s(self.world.clock.now)
 
     def begin(self, request: _Request) -> float:
         return 0.0
@@ -371,6 +378,110 @@ def test_waiting_for_something_that_is_not_a_queue_is_not_overload(build, rate):
     world.run(40)
 
     assert world.between("r", 0, 25).shed == 0
+
+
+@pytest.mark.parametrize(("places", "hold_s"), [(20, 0.1), (20, 0.02), (5, 0.02), (40, 0.2)])
+@pytest.mark.parametrize("peak", [3, 8])
+def test_answers_of_a_busy_pool_take_a_few_times_as_long_as_without_a_queue(places, hold_s, peak):
+    """From the second second on; six tenths of the deadline would be thirty times the natural 20 ms."""
+    world = _World(seed=1)
+    capacity = places / hold_s
+    world.arrivals("r", _spike(capacity, peak, 10, 16), 17, _Pool(world, places, lambda _: hold_s))
+    world.run(20)
+
+    assert world.between("r", 12, 16).p99_s <= 5 * hold_s
+    assert world.between("r", 12, 16).good >= 0.92 * 4 * capacity
+
+
+def test_the_classes_before_a_small_pool():
+    world = _World(seed=1)
+    world.arrivals("r", _spike(40, 8, 10, 20), 25, _Pool(world, 2, lambda _: 0.05))
+    world.run(25)
+
+    spike = world.between("r", 11, 20)
+    assert spike.good_share_of(Criticality.CRITICAL_PLUS) >= 0.8
+    assert spike.good_share_of(Criticality.SHEDDABLE_PLUS) <= 0.02
+
+
+def test_what_has_become_slow_without_a_queue_is_soon_left_alone():
+    """Eight times slower than ever, and not one more would be served by refusing some: that is found out in seconds."""
+    world = _World(seed=1)
+    world.arrivals("r", lambda _: 200.0, 30, _Handler(world, 0.002, lambda t: 0.4 if t >= 10 else 0.05))
+    world.run(32)
+
+    assert world.between("r", 10, 13).good >= 0.4 * 3 * 200
+    later = world.between("r", 15, 30)
+    assert later.good_share_of(Criticality.CRITICAL_PLUS) == 1
+    assert later.good_share_of(Criticality.CRITICAL) >= 0.9
+
+
+class _Mixed(_Workers):
+    """Workers before which each route takes its own time."""
+
+    def __init__(self, world: _World, workers: int, seconds: dict[str, Callable[[float], float]]) -> None:
+        super().__init__(world, workers, lambda _: 0.0)
+        self.seconds = seconds
+
+    def service_s(self, request: _Request) -> float:
+        return self.seconds[request.route](self.world.clock.now) * self.world.dice.uniform(0.5, 1.5)
+
+    def refusal_s(self, request: _Request) -> float:
+        return 0.0003
+
+
+def _one_slow_endpoint(seed: int) -> tuple[float, float, float]:
+    """One request in twenty takes fifty times as long for ten seconds; return what was good of both, and the work."""
+    world = _World(seed=seed, on_loop=False)
+    seconds = {"fast": lambda _: 0.01, "slow": lambda t: 0.5 if 10 <= t < 20 else 0.01}
+    handler = _Mixed(world, 8, seconds)
+    world.arrivals("fast", lambda _: 456.0, 20, handler)
+    world.arrivals("slow", lambda _: 24.0, 20, handler)
+    world.run(25)
+    fast, slow = world.between("fast", 11, 20), world.between("slow", 11, 20)
+    return fast.good / fast.offered, slow.good / slow.offered, (fast.good * 0.01 + slow.good * 0.5) / 9 / 8
+
+
+def test_a_slow_endpoint_gives_way_to_the_others_but_is_not_starved(monkeypatch):
+    """Against the same law without a cost: the others gain, and the workers are as busy."""
+    fast, slow, work = (sum(each) / 2 for each in zip(*map(_one_slow_endpoint, (1, 2)), strict=True))
+    monkeypatch.setattr(_admission, "COSTLY", float("inf"))
+    fast_alike, _, _ = (sum(each) / 2 for each in zip(*map(_one_slow_endpoint, (1, 2)), strict=True))
+
+    assert fast >= fast_alike + 0.05
+    assert slow >= 0.35
+    assert work >= 0.93
+
+
+@pytest.mark.parametrize("workers", [True, False])
+def test_liars_about_their_start_time_cost_the_honest_nothing(workers):
+    """A tenth says to have waited for almost the whole deadline; an average over waits would refuse everybody."""
+    world = _World(seed=1, on_loop=not workers)
+    handler = _workers(world) if workers else _cpu(world)
+    capacity = 400 if workers else 250
+    world.arrivals("honest", lambda _: 0.72 * capacity, 20, handler)
+    world.arrivals("liar", lambda _: 0.08 * capacity, 20, handler)
+    world.run(22)
+
+    assert world.between("honest", 0, 20).shed == 0
+
+
+_OFTEN_TUNED = ("BURST_SHARE", "TIGHTEN_S", "MEMORY_S", "LADDER", "FLOOR_S", "TIGHT")
+
+
+def _scaled(value, by):
+    return tuple(_scaled(each, by) for each in value) if isinstance(value, tuple) else value * by
+
+
+@pytest.mark.parametrize("by", [0.5, 2.0])
+@pytest.mark.parametrize("name", _OFTEN_TUNED)
+def test_no_goodput_hangs_on_one_constant(monkeypatch, name, by):
+    """Each halved and doubled; `bench/ablation.py` has all of them, over more servers."""
+    monkeypatch.setattr(_admission, name, _scaled(getattr(_admission, name), by))
+    for build, capacity, on_loop, least in ((_workers, 400, False, 0.81), (_pool, 200, True, 0.90)):
+        world = _World(seed=1, on_loop=on_loop)
+        world.arrivals("r", _spike(capacity, 8, 6, 11), 11, build(world))
+        world.run(13)
+        assert world.between("r", 6, 11).good >= least * 5 * capacity
 
 
 def test_a_pool_that_slows_to_a_quarter_still_gives_what_it_can():
