@@ -278,10 +278,17 @@ class Server:
             self.process.wait(5)
 
     def assert_well(self) -> None:
-        """Fail unless the server answers within a second, holds nothing, and no error of ours has happened."""
-        began = time.monotonic()  # noqa: TID251  a real process is measured in real time
-        assert self.ask("/health").status == 200
-        assert time.monotonic() - began < 1.0  # noqa: TID251  as above
+        """Fail unless the server answers within a second, holds nothing, and no error of ours has happened.
+
+        It is asked up to three times: the machine may have other things to do.
+        """
+        for _ in range(3):
+            began = time.monotonic()  # noqa: TID251  a real process is measured in real time
+            assert self.ask("/health").status == 200
+            took_s = time.monotonic() - began  # noqa: TID251  as above
+            if took_s < 1.0:
+                break
+        assert took_s < 1.0
         state = self.settle()
         assert (state["in_flight"], state["internal_errors"], state["stepped_aside"]) == (0, {}, False)
 

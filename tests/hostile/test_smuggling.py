@@ -64,7 +64,7 @@ def _exchange(server, path, lines, body, *, split_at=None):
     before = server.state()["seen"]
     responses = []
     with server.connect() as connection, contextlib.suppress(ConnectionError, TimeoutError):
-        connection.socket.settimeout(1.0)
+        connection.socket.settimeout(3.0)
         head = [f"POST {path} HTTP/1.1".encode(), b"Host: served", *lines, b"", b""]
         data = b"\r\n".join(head)
         if split_at is None:
