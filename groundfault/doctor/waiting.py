@@ -22,7 +22,7 @@ _TIMEOUT_S: Final = 6.0
 class Reading:
     """One request that waited. ``seen_s`` is None where no signal could measure it.
 
-    ``true_s`` counts from just before it was sent. ``sending_s`` is how long that took: within it the kernel has got it.
+    ``true_s`` counts from just before it was sent. ``sending_s`` is how long that took: the kernel got it within.
     """
 
     kept_alive: bool
