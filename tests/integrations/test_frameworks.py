@@ -30,6 +30,7 @@ import groundfault.integrations.django as django_kit
 import groundfault.integrations.flask as flask_kit
 import groundfault.integrations.quart as quart_kit
 from groundfault import Command, LoadShedder, Registry, Resource, SettingsError, Shedder
+from groundfault._context import current
 from groundfault.errors import ShedError
 from groundfault.integrations.litestar import LoadShedderPlugin
 from groundfault.vocabulary import Reason
@@ -90,6 +91,7 @@ BEHAVIOR: dict[str, Callable[[], Any]] = {
     "/unrelated": unrelated,
     "/misset": misset,
     "/good": make_good,
+    "/context": lambda: f"{current().service} {current().criticality} {current().deadline is not None}",
 }
 LIES = {"X-GroundFault": "handled", "X-GroundFault-Reason": "draining", "x-groundfault-origin": "liar", "X-Mine": "1"}
 
@@ -493,6 +495,11 @@ def test_the_answer_is_of_a_kind_that_the_client_accepts(get):
     assert result.headers["content-type"].startswith("text/plain")
     assert result.body.startswith(b"Ground Fault: ")
     assert get("/open").headers["content-type"].startswith("application/problem+json")
+
+
+def test_the_code_that_serves_knows_the_request_wherever_it_runs(get):
+    headers = [("X-GroundFault-Criticality", "sheddable"), ("X-GroundFault-Timeout-Ms", "500")]
+    assert get("/context", headers).body == b"grouper sheddable True"
 
 
 @pytest.mark.parametrize("path", ["/unrelated", "/misset"])
