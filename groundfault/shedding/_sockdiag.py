@@ -20,7 +20,7 @@ Address = tuple[str, int]
 _NETLINK: Final = getattr(socket, "AF_NETLINK", None)
 _SOCK_DIAG: Final = 4  # NETLINK_SOCK_DIAG; also NETLINK_INET_DIAG
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
-_ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
+_ERROR: Final = 2  # NLMSG_ERROR
 _REQUEST, _DUMP = 0x1, 0x300  # NLM_F_REQUEST, NLM_F_DUMP
 _INFO: Final = 2  # INET_DIAG_INFO, which is struct tcp_info
 _LISTEN: Final = 1 << 10
@@ -124,7 +124,7 @@ def _listeners(answer: bytes, port: int) -> tuple[list[Accepting], bool]:
     at = 0
     while at + _HEADER.size <= len(answer):
         length, kind, *_ = _HEADER.unpack_from(answer, at)
-        if kind in (_DONE, _ERROR) or length < _HEADER.size:
+        if kind != _BY_FAMILY or at + _ATTRIBUTES_AT > len(answer) or length < _ATTRIBUTES_AT:  # NLMSG_DONE usually
             return found, True
         number, _, depth, limit, _ = _QUEUES.unpack_from(answer, at + _HEADER.size)
         if socket.ntohs(number) == port:
