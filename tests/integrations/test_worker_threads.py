@@ -10,6 +10,8 @@ import anyio.to_thread
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +23,7 @@ from groundfault import Criticality, LoadShedder, Reason, Shedder
 from groundfault.events import RequestSeen, SheddingChanged, Sinks
 from groundfault.shedding import _threads
 from groundfault.shedding._threads import latest_start, waits_for_thread
+from groundfault.testing import ManualClock
 
 
 class Worker:
@@ -363,6 +366,40 @@ def test_a_queue_of_doomed_requests_drains_at_once_and_the_next_is_served(serve,
         assert (await served.client.get("/sync")).status_code == 200
 
     serve(starlette, scenario)
+
+
+@given(steps=st.lists(st.sampled_from(["ask", "leave", "wait", "turn"]), min_size=4, max_size=25))
+def test_no_order_of_events_leaks_a_token_or_loses_a_request(steps):
+    clock, worker = ManualClock(), Worker()
+    shedder = Shedder(service="grouper", sinks=Sinks(), clock=clock, deadline_s=30.0)
+
+    async def scenario(served):
+        await known(served, "/sync")
+        holder, asked = object(), []
+        limiter().acquire_on_behalf_of_nowait(holder)
+        for step in steps:
+            if step == "ask":
+                queued = limiter().statistics().tasks_waiting
+                asked.append(asyncio.create_task(served.client.get("/sync")))
+                await until(lambda: asked[-1].done() or limiter().statistics().tasks_waiting > queued)  # noqa: B023  awaited at once
+            elif step == "leave" and asked:
+                leaving = asked[len(asked) // 2]
+                leaving.cancel()
+                await asyncio.wait([leaving])
+            elif step == "wait":
+                clock.advance(16.0)
+            elif step == "turn":
+                limiter().release_on_behalf_of(holder)
+                await until(lambda: not limiter().borrowed_tokens)
+                limiter().acquire_on_behalf_of_nowait(holder)
+        limiter().release_on_behalf_of(holder)
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        answered = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
+        served_ones = sum(answer.status_code == 200 for answer in answered)
+        assert served_ones <= len(worker.ran) <= len(asked)  # one that left may have begun before
+        assert all(answer.status_code in {200, 503} for answer in answered)
+
+    run(scenario, starlette, shedder, clock, worker)
 
 
 # --- anyio as it is not known here ------------------------------------------------------------------------------------
