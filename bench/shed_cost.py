@@ -3,8 +3,9 @@
     python bench/shed_cost.py [--quick] [--json] [--only TEXT]
 
 Every row is a server process of its own with one worker, started from this file and pinned to the first CPU;
-``wrk`` (the Debian package) runs on the second with 256 connections, which are kept, or made anew for each request:
-so many that each has waited for its turn, as under overload, and its bytes are there when it comes.
+``wrk`` (the Debian package) runs on the second, on connections that are kept, or made anew for each request.
+Where all are to be admitted there are 16 of them; where they are refused 256, so many that each has waited for its turn,
+as under overload, and its bytes are there when it comes.
 CPU is what the kernel says that all threads of the worker have run (``/proc/<pid>/task/*/schedstat``, user and system,
 the loopback device included), divided by the answers that wrk counted. So the load need not be open:
 this is work per answer, not latency or capacity. All rows are measured in turns; the minimum over the rounds is the
@@ -40,8 +41,7 @@ CONSTANT = (
     b"HTTP/1.1 503 Service Unavailable\r\nServer: bare\r\nConnection: %b\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 6\r\n\r\nbusy.\n"
 )
-CONNECTIONS = 256
-PATIENT_S = 60.0  # so that nobody who is to be admitted waits too long, with all those connections in front of it
+CONNECTIONS = {"200": 16, "503": 256, "both": 256}
 
 
 # --- what the servers run, made when a server asks for it by name ---
@@ -64,10 +64,10 @@ async def asgi_raw(scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": BODY})
 
 
-def _wsgi(app: Any, *, drain: bool = False, patience_s: float = PATIENT_S) -> Any:
+def _wsgi(app: Any, *, drain: bool = False) -> Any:
     from groundfault import WSGILoadShedder  # noqa: PLC0415  the servers import this file too, most without it
 
-    shell = WSGILoadShedder(app, service="bench", deadline_s=patience_s)
+    shell = WSGILoadShedder(app, service="bench")
     if drain:
         shell.shedder.drain()
     return shell
@@ -76,7 +76,7 @@ def _wsgi(app: Any, *, drain: bool = False, patience_s: float = PATIENT_S) -> An
 def _asgi(*, drain: bool = False) -> Any:
     from groundfault import LoadShedder  # noqa: PLC0415  as above
 
-    shell = LoadShedder(asgi_raw, service="bench", deadline_s=PATIENT_S)
+    shell = LoadShedder(asgi_raw, service="bench")
     if drain:
         shell.shedder.drain()
     return shell
@@ -132,7 +132,7 @@ def _workers() -> dict[str, Any]:
 _MADE = {
     "wsgi_admitted": lambda: _wsgi(wsgi_raw),
     "wsgi_refused": lambda: _wsgi(wsgi_raw, drain=True),
-    "wsgi_busy": lambda: _wsgi(wsgi_slow, patience_s=1.0),
+    "wsgi_busy": lambda: _wsgi(wsgi_slow),
     "asgi_admitted": _asgi,
     "asgi_refused": lambda: _asgi(drain=True),
     "asgi_base": _base_http,
@@ -345,7 +345,7 @@ def measure(row: Row, seconds: float, cpu: int) -> None:
     headers = [] if row.kept else ["-H", "Connection: close"]
     url = f"http://127.0.0.1:{row.port}/"
     pid = worker_of(row.process.pid)
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", *headers, url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS[row.answers]}", f"-d{max(1, round(seconds))}s", *headers, url]
     before = cpu_ns(pid)
     done = subprocess.run(  # noqa: S603  as above
         ["taskset", "-c", str(cpu), *command],  # noqa: S607  Debian's own
@@ -385,15 +385,16 @@ def correct(measured: list[Row]) -> None:
             row.rounds_us = [(us - row.served * admitted.us) / (1 - row.served) for us in row.rounds_us]
 
 
-def end(row: Row) -> None:
-    if row.process is None:
-        return
-    row.process.send_signal(signal.SIGINT)  # gunicorn's quick way out
-    try:
-        row.process.wait(5)
-    except subprocess.TimeoutExpired:
-        row.process.kill()
-        row.process.wait(5)
+def end(rows: list[Row]) -> None:
+    started = [row.process for row in rows if row.process is not None]
+    for process in started:
+        process.send_signal(signal.SIGINT)  # gunicorn's quick way out
+    for process in started:
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
 
 
 def report(measured: list[Row], *, as_json: bool) -> None:
@@ -460,8 +461,7 @@ def main() -> None:
                 if not row.fault:
                     measure(row, seconds, cpus[-1])
     finally:
-        for row in chosen:
-            end(row)
+        end(chosen)
     correct(chosen)
     report(chosen, as_json=options.json)
 
