@@ -5,16 +5,18 @@ and the two shells know none of them.
 """
 
 import socket
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+from groundfault._clock import wall
 from groundfault.events import note_internal_error
 from groundfault.shedding._listener import note_listener
 from groundfault.shedding._paths import Way, find_owner
 from groundfault.shedding._sockdiag import Address, TcpByName
-from groundfault.shedding._socket import SOCK_DIAG, Connection, borrow
-from groundfault.shedding._wait import Bracket
+from groundfault.shedding._socket import MOD_WSGI, SOCK_DIAG, Connection, borrow
+from groundfault.shedding._wait import Bracket, header_age
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sized
@@ -84,7 +86,7 @@ def connection_of_transport(
     note_listener(sock)
     return Connection(
         sock,
-        peername=info("peername"),
+        peername=info("peername") or "",  # none is known of a peer that has gone
         is_closing=closing,
         tls=info("sslcontext") is not None,
         streams=streams,
@@ -162,11 +164,33 @@ def _address(named: Any) -> Address | None:
 # --- WSGI -------------------------------------------------------------------------------------------------------------
 
 
+_QUEUE_START: Final = "mod_wsgi.queue_start"
+_MICROSECONDS: Final = 1e11  # in seconds, a time of three thousand years from now
+
+
+class _Queued(Connection):
+    """A request that Apache handed to a daemon process of mod_wsgi, and when it did."""
+
+    __slots__ = ("_began",)
+
+    def __init__(self, began: object) -> None:
+        super().__init__(None, signal=MOD_WSGI)
+        self._began = began
+
+    def read(self, *, continued: bool = False) -> Bracket | str:  # noqa: ARG002  nothing here can be mistaken for another
+        try:
+            began = float(str(self._began))
+            age_s = header_age(began / 1e6 if began > _MICROSECONDS else began, wall())
+        except ValueError:
+            age_s = None
+        return f"{_QUEUE_START} is no time" if age_s is None else Bracket(age_s, age_s, signal=MOD_WSGI)
+
+
 def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
     """Return the connection of a WSGI request. Never raises.
 
-    gunicorn (any worker class), werkzeug, waitress and cheroot are known; servers whose input is a file of the
-    socket's, such as wsgiref, follow from it.
+    gunicorn (any worker class), werkzeug, waitress, cheroot and uWSGI are known; servers whose input is a file of the
+    socket's, such as wsgiref, follow from it. Apache's mod_wsgi says itself when it took the request.
     """
     try:
         given = environ.get(CONNECTION)
@@ -174,7 +198,7 @@ def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
             return given
         sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket") or _socket_of(environ)
         if sock is None:
-            return _NO_CONNECTION
+            return _Queued(environ[_QUEUE_START]) if _QUEUE_START in environ else _NO_CONNECTION
         tls = hasattr(sock, "selected_alpn_protocol")
         note_listener(sock)
         if environ.get("wsgi.multithread"):
@@ -189,6 +213,9 @@ def _socket_of(environ: dict[str, Any]) -> object | None:
     channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if channel is not None:
         return getattr(channel, "socket", None)
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and hasattr(uwsgi, "connection_fd"):
+        return borrow(uwsgi.connection_fd(), -1, -1)
     source = environ.get("wsgi.input")  # cheroot, wsgiref, gevent.pywsgi: layers round a file of the socket's
     for name in ("rfile", "raw", "_sock"):
         source = getattr(source, name, source)

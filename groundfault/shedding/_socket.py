@@ -27,6 +27,7 @@ from groundfault.shedding._wait import IN_PROCESS, LEFT, REQUEST_START, Bracket,
 
 __all__ = [
     "INSTEAD_OF_TCP_INFO",
+    "MOD_WSGI",
     "NO_WAY",
     "SOCK_DIAG",
     "TCP_INFO",
@@ -40,6 +41,7 @@ __all__ = [
 
 TCP_INFO: Final = "tcp-info"
 SOCK_DIAG: Final = "sock-diag"
+MOD_WSGI: Final = "mod-wsgi"
 
 # struct tcp_info, append-only since Linux 2.6: state u8 at 0, last_data_sent u32 at 44, last_data_recv u32 at 52, in
 # ms; data_segs_in u32 at 152, since Linux 4.6
@@ -194,14 +196,18 @@ class Connection:
         if self.is_unix:
             return None
         if self._peername is None:
-            self._peername = self._ask_peername()
+            ask = getattr(self._sock, "getpeername", None)
+            if ask is None:  # only a stand-in for a socket
+                return named or ""
+            self._peername = _answer_of(ask)
         return str(self._peername[0]) if isinstance(self._peername, tuple) else ""
 
-    def _ask_peername(self) -> object:
-        try:
-            return self._sock.getpeername()
-        except Exception:  # noqa: BLE001  gone, or no socket at all: then nobody is known
-            return ""
+
+def _answer_of(ask: Callable[[], object]) -> object:
+    try:
+        return ask()
+    except Exception:  # noqa: BLE001  the connection is gone, and nobody is known
+        return ""
 
 
 def read(sock: Any, *, continued: bool = False) -> Bracket | str:
@@ -289,7 +295,7 @@ class SelfTest:
 self_test: Final = SelfTest()
 """The process's one."""
 
-INSTEAD_OF_TCP_INFO: Final = {SOCK_DIAG: NO_WAY, IN_PROCESS: _UNIX}
+INSTEAD_OF_TCP_INFO: Final = {SOCK_DIAG: NO_WAY, MOD_WSGI: NO_WAY, IN_PROCESS: _UNIX}
 """By signal: why it is in use although a better one exists."""
 
 

@@ -97,15 +97,17 @@ def _handed_over(shedder: Shedder, environ: "WSGIEnvironment") -> Visit | None:
 def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:
     peer = environ.get("REMOTE_ADDR") or None
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    connection = connection_of_wsgi(environ)
+    hinted = not environ.keys().isdisjoint(_HINTS)
     return arrive(
         shedder,
         method=environ["REQUEST_METHOD"],
         path=path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace"),
         headers=_EnvironHeaders(environ),
-        hinted=not environ.keys().isdisjoint(_HINTS),
+        hinted=hinted,
         peer=peer,
-        via=peer,
-        reading=connection_of_wsgi(environ).read(continued="HTTP_EXPECT" in environ),
+        via=connection.peer(peer) if hinted else peer,  # some servers take REMOTE_ADDR from a header
+        reading=connection.read(continued="HTTP_EXPECT" in environ),
         on_loop=False,
     )
 

@@ -214,7 +214,8 @@ def environ_of(
         "wsgi.run_once": False,
     }
     if wait_s is not None:
-        environ["gunicorn.socket"] = KernelSocket(wait_s, state=state)
+        family = socket.AF_UNIX if peer is None else socket.AF_INET
+        environ["gunicorn.socket"] = KernelSocket(wait_s, family, state)
     for name, value in headers:
         key = name.upper().replace("-", "_")
         if key not in {"CONTENT_LENGTH", "CONTENT_TYPE"}:

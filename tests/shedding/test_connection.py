@@ -1,11 +1,13 @@
 """The ways to a request's socket."""
 
 import socket
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from groundfault.shedding._connection import connection_of_asgi, connection_of_wsgi
+from groundfault.shedding import _connection
+from groundfault.shedding._connection import CONNECTION, connection_of_asgi, connection_of_wsgi
 from groundfault.shedding._wait import Bracket
 
 
@@ -47,3 +49,53 @@ def test_the_way_to_the_socket_under_asgi(server_end):
     assert connection.peer("named") == "192.0.2.1"
     assert isinstance(connection_of_asgi({}, wrapped, None).read(), str)
     assert isinstance(connection_of_asgi({}, None, None).read(), str)
+
+
+@pytest.mark.parametrize(
+    ("queued", "waited_s"),
+    [
+        ("1600000000.25", 0.75),  # mod_wsgi from 6.0 on
+        (1_600_000_000.25, 0.75),
+        ("1600000000250000", 0.75),  # before, in microseconds
+        ("1600000001.02", 0.0),
+        ("1600000002", None),
+        ("never", None),
+        ("nan", None),
+        (None, None),
+    ],
+)
+def test_mod_wsgi_says_itself_when_it_took_a_request(monkeypatch, queued, waited_s):
+    monkeypatch.setattr(_connection, "wall", lambda: 1_600_000_001.0)
+    reading = connection_of_wsgi({"mod_wsgi.queue_start": queued}).read()
+    if waited_s is None:
+        assert reading == "mod_wsgi.queue_start is no time"
+    else:
+        assert (reading.lower_s, reading.signal) == (pytest.approx(waited_s), "mod-wsgi")
+
+
+def test_uwsgi_lends_its_descriptor(monkeypatch, server_end):
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(connection_fd=server_end.fileno))
+    connection = connection_of_wsgi({})
+    assert isinstance(connection.read(), Bracket)
+    assert connection.peer("192.0.2.1") == "127.0.0.1"
+    del connection
+    assert server_end.getpeername()[0] == "127.0.0.1"  # still open
+
+
+def test_who_the_peer_is_the_socket_says(server_end):
+    """Whatever a header has made of REMOTE_ADDR, as behind waitress' trusted_proxy."""
+    environ = {"gunicorn.socket": server_end, "REMOTE_ADDR": "192.0.2.1"}
+    assert connection_of_wsgi(environ).peer("192.0.2.1") == "127.0.0.1"
+    server_end.close()
+    assert connection_of_wsgi(environ).peer("127.0.0.1") == ""
+
+
+def test_what_came_before_on_a_kept_connection_is_known_under_wsgi_too(server_end):
+    environ = {"gunicorn.socket": server_end, "wsgi.multithread": True}
+    assert connection_of_wsgi(environ).read().exact
+    assert connection_of_wsgi(environ)._segments == 1
+
+
+def test_a_connection_given_in_the_environ_goes_first(server_end):
+    given = connection_of_wsgi({})
+    assert connection_of_wsgi({CONNECTION: given, "gunicorn.socket": server_end}) is given
