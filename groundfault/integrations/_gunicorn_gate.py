@@ -18,6 +18,7 @@ from groundfault import wire
 from groundfault._clock import monotonic
 from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._head import CHUNKED, Head, Limits, needle, read_head
+from groundfault.shedding._listener import note_listener
 from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
 from groundfault.shedding._socket import Connection, self_test
 from groundfault.shedding._wait import Bracket
@@ -176,6 +177,7 @@ class Gate:
         """Return what the middleware would read: of a kept connection it has to be known what came before."""
         if self._threads:
             return connection_of_wsgi({"gunicorn.socket": sock, "wsgi.multithread": True})
+        note_listener(sock)
         return Connection(sock)
 
     def hand_over(self, visit: Visit | None) -> None:
