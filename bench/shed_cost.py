@@ -4,8 +4,8 @@
 
 Every row is a server process of its own with one worker, started from this file and pinned to the first CPU;
 ``wrk`` (the Debian package) runs on the second, on connections that are kept, or made anew for each request.
-Where all are to be admitted there are 16 of them; where they are refused 256, so many that each has waited for its turn,
-as under overload, and its bytes are there when it comes.
+Where all are to be admitted there are 16 of them; where they are refused 256, so many that each has waited for its
+turn, as under overload, and its bytes are there when it comes.
 CPU is what the kernel says that all threads of the worker have run (``/proc/<pid>/task/*/schedstat``, user and system,
 the loopback device included), divided by the answers that wrk counted. So the load need not be open:
 this is work per answer, not latency or capacity. All rows are measured in turns; the minimum over the rounds is the

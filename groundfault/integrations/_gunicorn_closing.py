@@ -53,12 +53,8 @@ class Closer:
         self._scratch = bytearray(_CHUNK)
 
     def note_read_to_end(self, sock: Any) -> None:
-        """Remember that nothing is left unread on this connection: it may be closed at once."""
+        """Remember that nothing is left unread on this connection: it may be closed at once, and is about to be."""
         self._read_to_end.add(sock.fileno())
-
-    def forget(self, sock: Any) -> None:
-        """Forget what was noted: another request begins on this connection."""
-        self._read_to_end.discard(sock.fileno())
 
     def close(self, sock: Any, *_args: object, **_options: object) -> None:
         """Close, at once or in the background. Never raises, never waits; takes the place of gunicorn's own."""

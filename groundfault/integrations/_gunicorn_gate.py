@@ -29,7 +29,7 @@ from groundfault.vocabulary import Reason
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Gate", "Refused", "limits_of"]
+__all__ = ["Gate", "Refused", "is_read_to_end", "limits_of"]
 
 CLEAR_S: Final = 0.002
 """A wait up to this is none: the control law admits it whatever happens, so the parser may have it at once."""
@@ -126,22 +126,23 @@ class Gate:
         for shedder in live_shedders():
             shedder.drain()
 
-    def look(self, sock: Any, addr: Any) -> Refused | Visit | None:
+    def look(self, sock: Any, addr: Any, conn: Any = None) -> Refused | Visit | None:
         """Decide about the request whose first bytes lie on ``sock``; None leaves it to the parser and the middleware.
 
+        ``conn``: gunicorn's own object for a connection that may have served requests before.
         Nothing is consumed. Never raises. An admitted one has to be handed over (:meth:`hand_over`).
         """
         shedder = self.shedder
         if shedder is None or not self.is_plain or shedder.bypassed:
             return None
         try:
-            return self._decide(shedder, sock, addr)
+            return self._decide(shedder, sock, addr, conn)
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
             shedder.failed("gunicorn gate", error)
             return None
 
-    def _decide(self, shedder: Shedder, sock: Any, addr: Any) -> Refused | Visit | None:
-        if not (self._waiting or self.draining) and _is_clear(sock):
+    def _decide(self, shedder: Shedder, sock: Any, addr: Any, conn: Any) -> Refused | Visit | None:
+        if (not (self._waiting or self.draining) and _is_clear(sock)) or not _is_between_requests(conn):
             return None
         # The bytes first and the reading after them: had they come in between, it would speak of the handshake.
         try:
@@ -265,3 +266,26 @@ def _parts(form: _Form) -> tuple[bytes, bytes, bytes]:
     connection = "keep-alive" if form.keep else "close"
     first = f"HTTP/1.{form.minor.decode()} {wire.SHED_STATUS} Service Unavailable\r\nServer: {SERVER}\r\nDate: "
     return first.encode("latin-1"), f"\r\nConnection: {connection}\r\n{headers}".encode("latin-1"), answer.body
+
+
+def _is_between_requests(conn: Any) -> bool:
+    """Return whether the next bytes on the socket begin a request: nothing of the last one is left anywhere."""
+    parser = None if conn is None else conn.parser
+    if parser is None:
+        return True
+    last = getattr(parser, "mesg", conn)
+    if last is conn or parser.unreader.buf.getvalue():  # HTTP/2 keeps no message; or a pipelined request
+        return False
+    return last is None or (is_read_to_end(last) and not last.should_close())
+
+
+def is_read_to_end(request: Any) -> bool:
+    """Return whether no byte of this request can be left in the kernel or still be on its way."""
+    try:
+        reader, unreader = request.body.reader, request.unreader
+        if hasattr(reader, "length"):
+            # What the parser has read ahead is out of the kernel. More than the body is another request's.
+            return bool(len(unreader.buf.getvalue()) == reader.length)
+        return hasattr(reader, "req") and reader.parser is None and not unreader.buf.getvalue()  # chunked, to its end
+    except AttributeError:  # HTTP/2, or a parser unknown here: then it is closed with care
+        return False

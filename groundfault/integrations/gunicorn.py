@@ -16,7 +16,7 @@ from gunicorn.workers import gthread, sync
 from groundfault._clock import monotonic
 from groundfault.events import note_internal_error
 from groundfault.integrations._gunicorn_closing import Closer
-from groundfault.integrations._gunicorn_gate import Gate, Refused
+from groundfault.integrations._gunicorn_gate import Gate, Refused, is_read_to_end
 from groundfault.integrations._gunicorn_stop import DRAIN_S, Stop, server_is_stopping
 from groundfault.shedding._socket import self_test
 from groundfault.shedding.shedder import live_shedders
@@ -25,7 +25,6 @@ __all__ = ["SyncWorker", "ThreadWorker", "install", "post_worker_init"]
 
 _TICK_S: Final = 0.05  # how often a worker that is stopping looks up
 _LEAVE_S: Final = 1.0  # so long a worker that ends sees its last connections off
-_CLOSES: Final = ("close_graceful", "close")  # gunicorn 26 and later; before
 
 
 class _Kit:
@@ -48,10 +47,11 @@ class _Kit:
         self.stop = Stop(self.drain_s)
 
     def init_process(self) -> None:
-        """Begin in the worker's process. Here gunicorn's own way of closing is replaced, for this process alone."""
-        for name in _CLOSES:
-            if hasattr(util, name):
-                setattr(util, name, self.closer.close)
+        """Begin in the worker's process. Here gunicorn's own way of closing is replaced, for this process alone.
+
+        Up to gunicorn 25 that is a plain close, which may reset the connection; since then one that waits.
+        """
+        setattr(util, "close_graceful" if hasattr(util, "close_graceful") else "close", self.closer.close)
         super().init_process()  # type: ignore[misc]  # gunicorn's class comes behind this one
 
     def load_wsgi(self) -> None:
@@ -134,7 +134,7 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
         try:
             super().handle_request(listener, req, client, addr)
         finally:
-            if not self.cfg.is_ssl and _is_read_to_end(req):
+            if not self.cfg.is_ssl and is_read_to_end(req):
                 self.closer.note_read_to_end(client)
 
     def wait(self, timeout: float) -> Any:
@@ -149,7 +149,7 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
         """Serve or refuse the next request of a connection, in a thread of the worker's."""
         if self.stop.begun:
             self.stop.saw(monotonic())
-        verdict = self.gate.look(conn.sock, conn.client) if _is_between_requests(conn) else None
+        verdict = self.gate.look(conn.sock, conn.client, conn)
         if verdict is None:
             return super().handle(conn)
         if isinstance(verdict, Refused):
@@ -180,18 +180,16 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
         except OSError as error:
             self.log.debug("groundfault: the client of a refused request has gone: %s", error)
             keep = False
-        if refused.whole:
+        if refused.whole and not keep:
             self.closer.note_read_to_end(sock)
         return keep if _ANSWERS_BY_VALUE else (keep, conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a parsed request, and note whether its connection may be closed at once."""
-        self.closer.forget(conn.sock)
-        try:
-            return super().handle_request(req, conn)
-        finally:
-            if not self.cfg.is_ssl and _is_read_to_end(req):
-                self.closer.note_read_to_end(conn.sock)
+        keep = super().handle_request(req, conn)
+        if not keep and not self.cfg.is_ssl and is_read_to_end(req):
+            self.closer.note_read_to_end(conn.sock)
+        return keep
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for something to do; only briefly while stopping."""
@@ -210,29 +208,6 @@ _ANSWERS_BY_VALUE: Final = hasattr(gthread.ThreadWorker, "set_accept_enabled")
 def _kept_alive(worker: Any) -> Any:
     kept = getattr(worker, "keepalived_conns", None)
     return worker._keep if kept is None else kept  # noqa: SLF001  gunicorn's own name for it up to 24
-
-
-def _is_between_requests(conn: Any) -> bool:
-    """Return whether the next bytes on the socket begin a request: nothing of the last one is left anywhere."""
-    parser = conn.parser
-    if parser is None:
-        return True
-    last = getattr(parser, "mesg", conn)
-    if last is conn or parser.unreader.buf.getvalue():  # HTTP/2 keeps no message; or a pipelined request
-        return False
-    return last is None or (_is_read_to_end(last) and not last.should_close())
-
-
-def _is_read_to_end(request: Any) -> bool:
-    """Return whether no byte of this request can be left in the kernel or still be on its way."""
-    try:
-        reader, unreader = request.body.reader, request.unreader
-        if hasattr(reader, "length"):
-            # What the parser has read ahead is out of the kernel. More than the body is another request's.
-            return bool(len(unreader.buf.getvalue()) == reader.length)
-        return hasattr(reader, "req") and reader.parser is None and not unreader.buf.getvalue()  # chunked, to its end
-    except AttributeError:  # HTTP/2, or a parser unknown here: then it is closed with care
-        return False
 
 
 def post_worker_init(worker: Any) -> None:

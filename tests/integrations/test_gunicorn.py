@@ -238,14 +238,13 @@ def test_a_connection_read_to_its_end_is_closed_at_once(stack):
     assert client.recv(100) == b""
 
 
-def test_a_note_is_for_one_request_only(stack):
+def test_a_connection_with_something_left_unread_is_seen_off(stack):
     closer, (server, client) = Closer(), pair(stack)
-    closer.note_read_to_end(server)
-    closer.forget(server)
     client.sendall(b"unread")
     closer.close(server)
     assert len(closer) == 1
     closer.finish(0.0)
+    assert server.fileno() == -1
 
 
 def test_a_peer_still_sending_gets_the_whole_answer(stack):
