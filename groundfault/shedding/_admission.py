@@ -95,6 +95,10 @@ Enough that places never fall idle, and every answer within five service times.
 """
 LEAST: Final = CROWD / 0.6
 """The same in open requests at least, times the share: 8 for ``critical``. Two or three would let a small pool idle."""
+PRESSED: Final = 0.25
+"""A crowd stands as long as so many are refused for each one that is answered. With less, the share of the deadline
+is enough: what is a little too much, or a few long ones by chance, is not to be mistaken for a queue that must be kept
+short."""
 TRIAL_S: Final = 2.0
 """How long after its onset a crowd's completions are looked at: by then a whole second is of the tight threshold."""
 KEPT: Final = 0.85
@@ -225,14 +229,13 @@ def crowded(
     when it is not any more.
     """
     itself = _is_judged_by_itself(now, route)
-    natural = route.natural_s
-    if not (itself or whole.open > CROWD) or natural > deadline_s:
+    if not (itself or whole.open > CROWD) or route.natural_s > deadline_s:
         return False
     if route.open > CROWD and now - route.done_at > deadline_s:
         return True
     at_zero, slope = FORECAST[criticality.rank]
     allowed = (at_zero - slope * u) * (deadline_s if own_s is None else own_s)
-    if route.service_s <= QUEUEING * natural or not (itself or wait_s + route.service_s > allowed):
+    if route.service_s <= QUEUEING * route.natural_s or not (itself or wait_s + route.service_s > allowed):
         return False
     crowd = route if itself else whole
     rate = crowd.rate.per_s(now)
@@ -266,13 +269,17 @@ def _tightened(now: float, route: Route, share: float, deadline_s: float, rate: 
     standing = now - crowd.onset
     if standing < 0 or now < crowd.spared:
         return inf
+    completed = route.rate.mean_per_s(now)
     if standing <= TIGHTEN_S:
-        crowd.rate = route.rate.mean_per_s(now)
-    elif standing > TRIAL_S and route.rate.mean_per_s(now) < KEPT * crowd.rate - 2 * sqrt(crowd.rate):
+        crowd.rate = completed
+    elif crowd.refused.mean_per_s(now) < PRESSED * completed:
+        crowd.onset = inf
+        return inf
+    elif standing > TRIAL_S and completed < KEPT * crowd.rate - 2 * sqrt(crowd.rate):
         crowd.spared = now + SPARED_S
         crowd.onset = inf
         return inf
-    alone_s = max(route.natural_s * max(crowd.before / rate, 1.0), FLOOR_S)
+    alone_s = max(route.calm_s * max(crowd.before / rate, 1.0), FLOOR_S)
     least = share * max(TIGHT * alone_s, LEAST / rate)
     return max(least, share * deadline_s * (1 - standing / TIGHTEN_S))
 

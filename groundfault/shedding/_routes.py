@@ -143,16 +143,17 @@ class Crowd:
 
     ``onset``: when the first of this crowd was refused. ``queueing``: when the route was last found queueing.
     ``before``: completions per second at the onset. ``rate``: those of the first second after it.
-    ``spared``: until when the route is not tightened, because doing so cost completions.
+    ``refused``: how many a second were. ``spared``: until when the route is not tightened, because it cost completions.
     """
 
-    __slots__ = ("before", "onset", "queueing", "rate", "spared")
+    __slots__ = ("before", "onset", "queueing", "rate", "refused", "spared")
 
     def __init__(self) -> None:
         self.onset = inf
         self.queueing = -inf
         self.before = 0.0
         self.rate = 0.0
+        self.refused = Rate()
         self.spared = -inf
 
 
@@ -168,6 +169,8 @@ class Route:
         "_least_before",
         "_least_since",
         "_refused",
+        "_samples",
+        "_usual_s",
         "crowd",
         "done_at",
         "name",
@@ -180,6 +183,8 @@ class Route:
 
     _EWMA: Final = 1 / 8
     _HALF_S: Final = 300.0
+    _MEAN_OF: Final = 64
+    _CALM: Final = 1.5
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
@@ -194,6 +199,17 @@ class Route:
         self._least_before = inf
         self._least_since = now
         self._refused = False
+        self._usual_s = 0.0
+        self._samples = 0  # up to as many as the mean is of
+
+    @property
+    def calm_s(self) -> float:
+        """How long a request takes on average when there is no queue inside; infinite until one has finished.
+
+        Where times differ much from request to request, the least of many means of a few is far below what is usual.
+        So this is a mean of many: of the first, then of all while the mean of a few is near it and no crowd stands.
+        """
+        return max(self._usual_s, self.natural_s)
 
     @property
     def natural_s(self) -> float:
@@ -217,6 +233,7 @@ class Route:
         if self.crowd.onset == inf:
             self.crowd.onset = now
             self.crowd.before = self.rate.per_s(now)
+        self.crowd.refused.count(now)
 
     def complete(self, now: float, seconds: float | None) -> None:
         """Count an answer that began ``seconds`` after the request was admitted; None keeps that out of the times."""
@@ -234,6 +251,11 @@ class Route:
             self._least_since = now
             self._refused = False
         self._least = min(self._least, self.service_s)
+        if self._samples < self._MEAN_OF:
+            self._samples += 1
+        elif self.service_s > self._CALM * self._usual_s or self.crowd.onset != inf:
+            return
+        self._usual_s += (seconds - self._usual_s) / self._samples
 
     def leave(self) -> None:
         """Take off a request whose answer begins, or that ended without one because its client has left."""

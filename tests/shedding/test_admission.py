@@ -246,12 +246,15 @@ def test_the_share_of_the_deadline_that_a_forecast_may_take(criticality, u, shar
     assert _crowded(route, wait_s=allowed - forecast + 1e-6, **fits)
 
 
-def _standing_crowd(since_s, *, completions=None, before=400, now=10.0, **numbers):
+def _standing_crowd(since_s, *, completions=None, before=400, refused=400, now=10.0, **numbers):
     """Build a route whose crowd has stood for so long; ``completions`` a second were those after its onset."""
     route = _route(**{"opened": 30, "rate": 400, "now": now} | numbers)
     route.crowd.onset = now - since_s
     route.crowd.queueing = now - 0.01
     route.crowd.before = before
+    for bucket in (2, 1):
+        for _ in range(refused // 8):
+            route.crowd.refused.count(now - bucket / 8)
     route.crowd.rate = route.rate.mean_per_s(now) if completions is None else completions
     return route
 
@@ -262,7 +265,7 @@ def _longest_forecast(route, *, now=10.0, **who):
     crowd = {name: getattr(route.crowd, name) for name in route.crowd.__slots__}
     longest = 0.0
     for step in range(1001):
-        for name, value in crowd.items():
+        for name, value in crowd.items():  # as it was before the last step asked
             setattr(route.crowd, name, value)
         if not _crowded(route, wait_s=step / 1000 - own, now=now, **who):
             longest = step / 1000
@@ -290,6 +293,13 @@ def test_a_crowd_that_stands_is_tightened_to_a_few_natural_times(since_s, longes
 def test_the_classes_of_a_crowd_that_stands(criticality, u, times):
     route = _standing_crowd(5.0)
     assert _longest_forecast(route, criticality=criticality, u=u) == pytest.approx(0.1 * times, abs=0.01)
+
+
+@pytest.mark.parametrize(("refused", "longest_s"), [(96, 0.6), (104, 0.3)])
+def test_a_crowd_of_which_few_are_refused_is_left_its_share_of_the_deadline(refused, longest_s):
+    """A quarter of the 400 that are answered. In the first second of a crowd nobody asks."""
+    assert _longest_forecast(_standing_crowd(1.1, refused=refused)) == pytest.approx(longest_s, abs=0.0015)
+    assert _longest_forecast(_standing_crowd(0.9, refused=0)) == pytest.approx(0.3, abs=0.0015)
 
 
 def test_a_small_pool_keeps_eight_open_requests_and_its_classes_apart():

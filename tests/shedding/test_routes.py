@@ -1,4 +1,5 @@
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -162,3 +163,39 @@ def test_idle_routes_make_room_and_busy_ones_stay():
     assert routes.find("GET /1").name == "GET /1"
     assert routes.find("GET /2").name == "GET /2"
     assert routes.find("GET /3").name == OTHER
+
+
+def test_the_calm_time_is_a_mean_of_many_where_times_differ_much():
+    """The least mean of a few is far below it; a crowd, and times far above it, leave it as it is."""
+    dice = random.Random(1)
+    route = Route("r", 0.0)
+    for n in range(4000):
+        route.complete(n / 100, dice.expovariate(10.0))
+    assert route.natural_s < 0.05
+    assert route.calm_s == pytest.approx(0.1, rel=0.3)
+    calm_s = route.calm_s
+    for n in range(4000, 4100):
+        route.complete(n / 100, 3.0)
+    assert route.calm_s <= 1.5 * calm_s
+    route.note_refusal(41.0)
+    at_onset_s = route.calm_s
+    for n in range(4100, 4200):
+        route.complete(n / 100, at_onset_s)
+    assert route.calm_s == at_onset_s
+
+
+def test_the_calm_time_of_a_new_route():
+    route = Route("new", 0.0)
+    assert route.calm_s == math.inf
+    for n, seconds in enumerate((0.1, 0.2, 0.3)):
+        route.complete(float(n), seconds)
+    assert route.calm_s == pytest.approx(0.2)
+
+
+def test_the_mean_rate_leaves_out_the_bucket_that_is_not_over():
+    rate = Rate()
+    for n in range(80):
+        rate.count(10.0 + n / 80)
+    assert rate.mean_per_s(11.01) == pytest.approx(80.0)
+    assert rate.mean_per_s(11.5) == pytest.approx(80 * 3 / 7)
+    assert rate.mean_per_s(13.0) == 0.0

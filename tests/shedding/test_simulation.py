@@ -60,6 +60,7 @@ class _World:
         self.clock = ManualClock(0.0)
         self.shedder = Shedder(sinks=Sinks(), clock=self.clock, deadline_s=_DEADLINE_S)
         self.on_loop = on_loop
+        self.spread = lambda: self.dice.uniform(0.8, 1.2)
         self._calendar: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
         self._ready: deque[Callable[[], float]] = deque()
@@ -217,7 +218,7 @@ class _Pool(_Handler):
             return
         self.free -= 1
         request = self.queue.popleft()
-        held = self.io_s(self.world.clock.now) * self.world.dice.uniform(0.8, 1.2)
+        held = self.io_s(self.world.clock.now) * self.world.spread()
 
         def give_back() -> None:
             self.free += 1
@@ -391,6 +392,21 @@ def test_answers_of_a_busy_pool_take_a_few_times_as_long_as_without_a_queue(plac
 
     assert world.between("r", 12, 16).p99_s <= 5 * hold_s
     assert world.between("r", 12, 16).good >= 0.92 * 4 * capacity
+
+
+@pytest.mark.parametrize(("places", "hold_s"), [(20, 0.1), (5, 0.1), (10, 0.02)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_times_that_differ_much_are_no_queue(places, hold_s, seed):
+    """Before a spike and after it, with times that are as random as arrivals, hardly anybody is refused."""
+    world = _World(seed=seed)
+    world.spread = lambda: world.dice.expovariate(1.0)
+    capacity = places / hold_s
+    world.arrivals("r", _spike(capacity, 8, 10, 14), 24, _Pool(world, places, lambda _: hold_s))
+    world.run(26)
+
+    assert world.between("r", 1, 10).shed_share <= 0.02  # what is natural is still being learned
+    assert world.between("r", 11, 14).good >= 0.9 * 3 * capacity
+    assert world.between("r", 16, 24).shed_share <= 0.02
 
 
 def test_the_classes_before_a_small_pool():
