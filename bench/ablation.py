@@ -17,6 +17,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,9 @@ def _load() -> Any:
 
 
 simulation = _load()
+World, Handler, Pool, Workers, Mixed = (
+    getattr(simulation, name) for name in ("_World", "_Handler", "_Pool", "_Workers", "_Mixed")
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Case:
     """A simulated server and what arrives there. ``capacity`` is None where nothing should be refused."""
 
     name: str
-    on_loop: bool
+    kind: str
     build: Callable[[Any], Any]
     rate: Callable[[float], float]
     capacity: float | None
@@ -72,38 +76,63 @@ def _constant(rate: float) -> Callable[[float], float]:
 
 def _pool(places: int, hold_s: float, during_s: float | None = None) -> Callable[[Any], Any]:
     slow_s = hold_s if during_s is None else during_s
-    return lambda world: simulation._Pool(world, places, lambda t: slow_s if _START <= t < _END else hold_s)
+    return lambda world: Pool(world, places, lambda t: slow_s if _START <= t < _END else hold_s)
 
 
 def _workers(workers: int, service_s: float) -> Callable[[Any], Any]:
-    return lambda world: simulation._Workers(world, workers, lambda _: service_s)
+    return lambda world: Workers(world, workers, lambda _: service_s)
+
+
+def _slow_endpoint(world: Any) -> Any:
+    seconds = {"r": lambda _: 0.01, "slow": lambda t: 0.5 if _START <= t < _END else 0.01}
+    handler = Mixed(world, 8, seconds)
+    world.arrivals("slow", _constant(24), 25, handler)
+    return handler
+
+
+def _cpu(world: Any) -> Any:
+    return Handler(world, 0.002, lambda _: 0.05)
+
+
+def _slows(times: float) -> Callable[[Any], Any]:
+    return lambda world: Handler(world, 0.002, lambda t: 0.05 * (times if _START <= t < _END else 1.0))
 
 
 CASES = (
-    Case("8 workers of 20 ms, 8x", False, _workers(8, 0.02), _spike(400, 8), 400),
-    Case("8 workers of 20 ms, 1.5x", False, _workers(8, 0.02), _spike(400, 1.5), 400),
-    Case("2 workers of 2 ms, 8x", False, _workers(2, 0.002), _spike(1000, 8), 1000),
-    Case("16 workers of 200 ms, 8x", False, _workers(16, 0.2), _spike(80, 8), 80),
-    Case("8 workers of 20 ms, 1.5x, deadline set to 12 s", False, _workers(8, 0.02), _spike(400, 1.5), 400, False, 12),
-    Case("8 workers at 0.9", False, _workers(8, 0.02), _constant(360), None),
-    Case("8 workers at 0.8, paused", False, _workers(8, 0.02), _constant(320), None, pauses=True),
-    Case("4 workers of 500 ms at 0.7", False, _workers(4, 0.5), _constant(5.6), None),
-    Case("CPU of a loop, 8x", True, lambda world: simulation._cpu(world), _spike(250, 8), 250),  # noqa: PLW0108  as the others
-    Case("CPU of a loop, 1.5x", True, lambda world: simulation._cpu(world), _spike(250, 1.5), 250),  # noqa: PLW0108  as above
-    Case("pool of 20, 100 ms, 8x", True, _pool(20, 0.1), _spike(200, 8), 200),
-    Case("pool of 20, 100 ms, 1.5x", True, _pool(20, 0.1), _spike(200, 1.5), 200),
-    Case("pool of 5, 20 ms, 3x", True, _pool(5, 0.02), _spike(250, 3), 250),
-    Case("pool of 2, 50 ms, 1.5x", True, _pool(2, 0.05), _spike(40, 1.5), 40),
-    Case("pool of 20 slows to a quarter", True, _pool(20, 0.1, 0.4), _constant(120), 50),
-    Case("something awaited slows 8x", True, simulation._io(0.05, 0.4), _constant(200), 200),
-    Case("CPU of a loop at 0.8", True, lambda world: simulation._cpu(world), _constant(200), None),  # noqa: PLW0108  as above
-    Case("CPU of a loop at 0.6, paused", True, lambda world: simulation._cpu(world), _constant(150), None, pauses=True),  # noqa: PLW0108  as above
-    Case("something awaited slows 4x", True, simulation._io(0.05, 0.2), _constant(200), None),
+    Case("8 workers of 20 ms, 8x", "workers", _workers(8, 0.02), _spike(400, 8), 400),
+    Case("8 workers of 20 ms, 1.5x", "workers", _workers(8, 0.02), _spike(400, 1.5), 400),
+    Case("2 workers of 2 ms, 8x", "workers", _workers(2, 0.002), _spike(1000, 8), 1000),
+    Case("16 workers of 200 ms, 8x", "workers", _workers(16, 0.2), _spike(80, 8), 80),
+    Case(
+        "8 workers of 20 ms, 1.5x, deadline set to 12 s",
+        "workers",
+        _workers(8, 0.02),
+        _spike(400, 1.5),
+        400,
+        deadline_s=12,
+    ),
+    Case("8 workers, one endpoint of a twentieth 50 times slower", "workers", _slow_endpoint, _constant(456), 456),
+    Case("8 workers at 0.9", "workers", _workers(8, 0.02), _constant(360), None),
+    Case("8 workers at 0.8, paused", "workers", _workers(8, 0.02), _constant(320), None, pauses=True),
+    Case("4 workers of 500 ms at 0.7", "workers", _workers(4, 0.5), _constant(5.6), None),
+    Case("CPU of a loop, 8x", "loop", _cpu, _spike(250, 8), 250),
+    Case("CPU of a loop, 1.5x", "loop", _cpu, _spike(250, 1.5), 250),
+    Case("pool of 20, 100 ms, 8x", "loop", _pool(20, 0.1), _spike(200, 8), 200),
+    Case("pool of 20, 100 ms, 1.5x", "loop", _pool(20, 0.1), _spike(200, 1.5), 200),
+    Case("pool of 5, 20 ms, 3x", "loop", _pool(5, 0.02), _spike(250, 3), 250),
+    Case("pool of 2, 50 ms, 1.5x", "loop", _pool(2, 0.05), _spike(40, 1.5), 40),
+    Case("pool of 20 slows to a quarter", "loop", _pool(20, 0.1, 0.4), _constant(120), 50),
+    Case("something awaited slows 8x", "loop", _slows(8), _constant(200), 200),
+    Case("CPU of a loop at 0.8", "loop", _cpu, _constant(200), None),
+    Case("CPU of a loop at 0.6, paused", "loop", _cpu, _constant(150), None, pauses=True),
+    Case("something awaited slows 4x", "loop", _slows(4), _constant(200), None),
 )
 
-_BOTH, _WORKERS, _LOOP = (False, True), (False,), (True,)
+_WORKERS: tuple[str, ...] = ("workers",)
+_LOOP: tuple[str, ...] = ("loop",)
+_BOTH = _WORKERS + _LOOP
 
-CONSTANTS: tuple[tuple[str, ModuleType, tuple[bool, ...]], ...] = (
+CONSTANTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("BURST_SHARE", _admission, _BOTH),
     ("BURST_SERVICES", _admission, _WORKERS),
     ("FLOOR_S", _admission, _WORKERS),
@@ -115,12 +144,14 @@ CONSTANTS: tuple[tuple[str, ModuleType, tuple[bool, ...]], ...] = (
     ("STANDING_SERVICES", _admission, _WORKERS),
     ("LULL_S", _admission, _WORKERS),
     ("LADDER", _admission, _BOTH),
+    ("COSTLY", _admission, _WORKERS),
     ("CROWD", _admission, _LOOP),
     ("STANDING_CROWD", _admission, _LOOP),
     ("FORECAST", _admission, _LOOP),
     ("QUEUEING", _admission, _LOOP),
     ("TIGHT", _admission, _LOOP),
     ("LEAST", _admission, _LOOP),
+    ("PRESSED", _admission, _LOOP),
     ("TRIAL_S", _admission, _LOOP),
     ("KEPT", _admission, _LOOP),
     ("SPARED_S", _admission, _LOOP),
@@ -136,14 +167,14 @@ def scaled(value: Any, by: float) -> Any:
 
 def run(case: Case, seed: int) -> Figures:
     """Simulate half a minute."""
-    world = simulation._World(seed=seed, on_loop=case.on_loop)
+    world = World(seed=seed, on_loop=case.kind == "loop")
     if case.deadline_s is not None:
         world.shedder.tune(deadline_s=case.deadline_s)
     handler = case.build(world)
     world.arrivals("r", case.rate, 25, handler)
     if case.pauses:
         for at in range(5, 25, 5):
-            world.at(at, lambda: world.stop(0.5) if case.on_loop else handler.pause(0.5))
+            world.at(at, partial(world.stop if case.kind == "loop" else handler.pause, 0.5))
     world.run(40)
     event, later = world.between("r", _START, _END), world.between("r", _START + 1, _END)
     whole = world.between("r", 0, 25)
@@ -156,12 +187,12 @@ def run(case: Case, seed: int) -> Figures:
     )
 
 
-def row(kinds: tuple[bool, ...], seeds: int) -> dict[str, float]:
+def row(kinds: tuple[str, ...], seeds: int) -> dict[str, float]:
     """Return the figures over all cases of these kinds."""
     overloads: list[Figures] = []
     calm: list[Figures] = []
     for case in CASES:
-        if case.on_loop in kinds:
+        if case.kind in kinds:
             (overloads if case.capacity else calm).extend(run(case, seed) for seed in range(1, seeds + 1))
     return {
         "goodput": statistics.fmean(each.goodput for each in overloads),
@@ -190,7 +221,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     print(f"{'constant':18s} {'value':>10s}  goodput   least     p99  critical+   refused")
 
-    def note(name: str, value: Any, kinds: tuple[bool, ...]) -> None:
+    def note(name: str, value: Any, kinds: tuple[str, ...]) -> None:
         figures = row(kinds, options.seeds)
         rows.append({"constant": name, "value": value, **figures})
         print(_line(name, value, figures), flush=True)

@@ -13,7 +13,8 @@ for x times the capacity.
 ``eff`` is service time spent on answers within the deadline, as a share of capacity or of what was offered, if less;
 ``worst`` the same in the worst window of a thousand good answers; ``ceil`` the bare protocol's ceiling and ``own``
 that of an application behind the server's parser. A peer with several values to choose from is tuned per workload:
-the best of a short search is what counts. ``noise`` is what others used of the server's CPU. A run whose generator was late is tried again, then marked ``void``.
+the best of a short search is what counts. ``noise`` is what others used of the server's CPU. A run whose generator was
+late is tried again, then marked ``void``.
 """
 
 import argparse
@@ -23,9 +24,11 @@ import os
 import statistics
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep  # noqa: TID251  real processes, real time
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -53,11 +56,11 @@ class Bench:
         self._costs: dict[str, float] = {}
         self.rows: list[dict[str, Any]] = []
 
-    def in_process(self, what: Any, *arguments: Any) -> Any:
+    def in_process(self, what: Any, *arguments: Any, **more: Any) -> Any:
         """Run a function of the generator in a process of its own, and return what it returns."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_send, args=(theirs, self.options.nice, what, arguments))
+        process = context.Process(target=_send, args=(theirs, self.options.nice, partial(what, *arguments, **more)))
         process.start()
         theirs.close()
         try:
@@ -80,7 +83,12 @@ class Bench:
                 connections = 2 * server.places + 2
                 seconds = max(2.0, 12 * work_s)
                 self._capacities[key] = self.in_process(
-                    saturate, one.port, request(work_s), connections, seconds, self.client_cpu
+                    saturate,
+                    one.port,
+                    request(work_s),
+                    connections=connections,
+                    seconds=seconds,
+                    cpu=self.client_cpu,
                 )[0]
         return self._capacities[key]
 
@@ -89,7 +97,15 @@ class Bench:
         stack = ("bare-loop" if server.on_loop else "bare-sync") if bare else server.stack
         if stack not in self._costs:
             with self.running(Server(stack, "sleep", 1), Variant("503", "503")) as one:
-                _, best = self.in_process(saturate, one.port, request(0.0), 8, _COST_S, self.client_cpu, 503)
+                _, best = self.in_process(
+                    saturate,
+                    one.port,
+                    request(0.0),
+                    connections=8,
+                    seconds=_COST_S,
+                    cpu=self.client_cpu,
+                    status=503,
+                )
                 self._costs[stack] = 1 / best
         return self._costs[stack]
 
@@ -144,9 +160,9 @@ class Bench:
         return max(choices, key=lambda each: self.run(short, each, 0)["efficiency"])
 
 
-def _send(pipe: Any, nice: int, what: Any, arguments: tuple[Any, ...]) -> None:
+def _send(pipe: Any, nice: int, what: Callable[[], Any]) -> None:
     os.nice(nice)
-    pipe.send(what(*arguments))
+    pipe.send(what())
     pipe.close()
 
 
@@ -201,7 +217,7 @@ def _line(rows: list[dict[str, Any]]) -> str:
     if len(lanes) > 1:
         by_lane = {lane: statistics.fmean(row["lanes"][lane] or 0.0 for row in rows) for lane in lanes}
         cells.append("  " + " ".join(f"{lane} {share:.3f}" for lane, share in by_lane.items()))
-    return label.ljust(30) + "".join(cells)
+    return str(label).ljust(30) + "".join(cells)
 
 
 def _options() -> argparse.Namespace:

@@ -8,6 +8,7 @@ The request names its service time (``?s=0.02``), so that all variants serve the
 import asyncio
 import os
 import time
+from typing import Any
 
 from groundfault import LoadShedder, WSGILoadShedder
 
@@ -21,25 +22,25 @@ _HEADERS = [("Content-Type", "text/plain"), ("Content-Length", str(len(_BODY)))]
 _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in _HEADERS]
 
 
-def _seconds(query):
+def _seconds(query: str) -> float:
     return float(query[2:]) if query.startswith("s=") else 0.0
 
 
-def _burn(seconds):
+def _burn(seconds: float) -> None:
     """Spend CPU time, not wall time: what a neighbor on the same core takes is not counted as work."""
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass
 
 
-def _spend(seconds):
+def _spend(seconds: float) -> None:
     if KIND == "cpu":
         _burn(seconds)
     elif seconds:
         time.sleep(seconds)
 
 
-def _wsgi(environ, start_response):
+def _wsgi(environ: Any, start_response: Any) -> list[bytes]:
     if SHIELD == "503":
         start_response("503 Service Unavailable", _HEADERS)
         return [_BODY]
@@ -51,10 +52,10 @@ def _wsgi(environ, start_response):
 class _Asgi:
     """An application without a framework; its pool is a semaphore, as a connection pool's would be."""
 
-    def __init__(self):
-        self._pool = None
+    def __init__(self) -> None:
+        self._pool: asyncio.Semaphore | None = None
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await _lifespan(receive, send)
             return
@@ -72,7 +73,7 @@ class _Asgi:
         await send({"type": "http.response.body", "body": _BODY})
 
 
-async def _lifespan(receive, send):
+async def _lifespan(receive: Any, send: Any) -> None:
     while True:
         message = await receive()
         await send({"type": message["type"] + ".complete"})
@@ -80,22 +81,23 @@ async def _lifespan(receive, send):
             return
 
 
-def _starlette():
+def _starlette() -> Any:
     from starlette.applications import Starlette  # noqa: PLC0415  only this kind needs it
+    from starlette.requests import Request  # noqa: PLC0415  as above
     from starlette.responses import PlainTextResponse  # noqa: PLC0415  as above
     from starlette.routing import Route  # noqa: PLC0415  as above
 
-    def endpoint(request):
+    def endpoint(request: Request) -> PlainTextResponse:
         time.sleep(_seconds(request.url.query))
         return PlainTextResponse("ok\n")
 
-    async def health(request):  # noqa: ARG001  Starlette's signature
+    async def health(request: Request) -> PlainTextResponse:  # noqa: ARG001  Starlette's signature
         return PlainTextResponse("ok\n")
 
     return Starlette(routes=[Route("/healthz", health), Route("/{path:path}", endpoint)])
 
 
-def _aioresilience(app):
+def _aioresilience(app: Any) -> Any:
     from aioresilience import BasicLoadShedder  # noqa: PLC0415  only this variant needs it
     from aioresilience.config import LoadSheddingConfig  # noqa: PLC0415  as above
     from aioresilience.integrations.fastapi import LoadSheddingMiddleware  # noqa: PLC0415  as above
@@ -104,7 +106,7 @@ def _aioresilience(app):
     return LoadSheddingMiddleware(app, load_shedder=theirs)
 
 
-def _shielded(app):
+def _shielded(app: Any) -> Any:
     if SHIELD == "groundfault":
         return LoadShedder(app, service="bench")
     return _aioresilience(app) if SHIELD == "aioresilience" else app

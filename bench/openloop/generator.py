@@ -15,7 +15,7 @@ import socket
 from array import array
 from collections import deque
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic  # noqa: TID251  a generator of load has no clock to be given
 
 LATE, BROKEN = -1, -2
 """Outcomes beside HTTP statuses: not answered within the deadline; connection refused, reset or cut short."""
@@ -135,7 +135,7 @@ class Generator:
             call.used = True
         else:
             call.sock = socket.socket()
-            call.sock.setblocking(False)
+            call.sock.setblocking(False)  # noqa: FBT003  socket's own signature
             call.used = False
             with contextlib.suppress(BlockingIOError):
                 call.sock.connect(self._address)
@@ -251,7 +251,7 @@ def drive(plan: Plan) -> Outcome:
 
 
 def saturate(
-    port: int, request: bytes, connections: int, seconds: float, cpu: int | None, status: int = 200
+    port: int, request: bytes, *, connections: int, seconds: float, cpu: int | None, status: int = 200
 ) -> tuple[float, float]:
     """Return answers of ``status`` per second where so many clients each send the next when the last is answered.
 

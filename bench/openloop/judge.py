@@ -53,7 +53,7 @@ class _Window:
         return good / offered if offered else None
 
 
-def judge(workload: Workload, trace: Trace, outcome: Outcome, *, places: int, overhead_s: float) -> dict[str, Any]:
+def judge(workload: Workload, trace: Trace, outcome: Outcome, *, places: float, overhead_s: float) -> dict[str, Any]:
     """Return the figures of one run. ``overhead_s``: what the server adds to each request's service time."""
     plan = trace.plan
     start, end = CALM_S, CALM_S + workload.event_s
@@ -81,7 +81,7 @@ def judge(workload: Workload, trace: Trace, outcome: Outcome, *, places: int, ov
     load = event.offered_work / places / (end - start)
     if workload.server.kind == "io":  # nothing limits it: what is offered can be served
         load = min(load, 1.0)
-        places = event.offered_work / load / (end - start)  # type: ignore[assignment]  a measure, not a count
+        places = event.offered_work / load / (end - start)
     statuses = event.statuses
     answered = everything.statuses
     return {
@@ -108,12 +108,12 @@ def judge(workload: Workload, trace: Trace, outcome: Outcome, *, places: int, ov
     }
 
 
-def _efficiency(window: _Window, places: int) -> float:
+def _efficiency(window: _Window, places: float) -> float:
     capacity = min(window.offered_work, places * (window.end - window.start))
     return window.good_work / capacity if capacity else 1.0
 
 
-def _worst_window(completed: list[tuple[float, float]], places: int, load: float, start: float, end: float) -> float:
+def _worst_window(completed: list[tuple[float, float]], places: float, load: float, start: float, end: float) -> float:
     """Return the least efficiency over windows of at least a thousand good answers, from the first second on."""
     completed.sort()
     worst, since, work, count = 2.0, start, 0.0, 0

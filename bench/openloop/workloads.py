@@ -8,6 +8,7 @@ import random
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from groundfault import wire
 from openloop.generator import Plan
@@ -177,25 +178,21 @@ def _constant(load: float) -> Callable[[float], float]:
     return lambda _: load
 
 
-def _steady(name: str, server: Server, work_s: float, load: float, seconds: float, **more: object) -> Workload:
-    lanes = more.pop("lanes", None) or _one(_about(work_s))
-    return Workload(
-        name,
-        server,
-        work_s,
-        lanes,  # type: ignore[arg-type]  as below
-        _constant(load),
-        seconds,
-        after_s=0.0,
-        calm_load=load,
-        below_capacity=True,
-        **more,  # type: ignore[arg-type]  the fields of Workload, one by one
-    )
+def _steady(name: str, server: Server, work_s: float, load: float, seconds: float, **more: Any) -> Workload:
+    more.setdefault("lanes", _one(_about(work_s)))
+    same: dict[str, Any] = {
+        "load": _constant(load),
+        "calm_load": load,
+        "event_s": seconds,
+        "after_s": 0.0,
+        "below_capacity": True,
+    }
+    return Workload(name, server, work_s, **same, **more)
 
 
-def _step(name: str, server: Server, work_s: float, load: float, seconds: float = 10.0, **more: object) -> Workload:
-    lanes = more.pop("lanes", None) or _one(_about(work_s))
-    return Workload(name, server, work_s, lanes, _constant(load), seconds, **more)  # type: ignore[arg-type]  as above
+def _step(name: str, server: Server, work_s: float, load: float, seconds: float = 10.0, **more: Any) -> Workload:
+    more.setdefault("lanes", _one(_about(work_s)))
+    return Workload(name, server, work_s, load=_constant(load), event_s=seconds, **more)
 
 
 _W1, _W4, _W8, _W16 = (Server("sync", "sleep", places) for places in (1, 4, 8, 16))
