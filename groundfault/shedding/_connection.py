@@ -108,31 +108,35 @@ def _of_twisted(transport: Any) -> Connection:
 # --- connections without an object of their own -----------------------------------------------------------------------
 
 _MAX_NAMES: Final = 65_536
-_of_sockets: "WeakKeyDictionary[Any, int]" = WeakKeyDictionary()
-_of_names: "dict[Any, int]" = {}
+# By socket or name, how many segments have come; in a list, so that a known one is found but not set anew.
+_of_sockets: "WeakKeyDictionary[Any, list[int]]" = WeakKeyDictionary()
+_of_names: "dict[Any, list[int]]" = {}
 
 
 class _Kept(Connection):
     """Made anew for each request, because nothing in reach could keep it; ``memory`` keeps how much has come before."""
 
-    __slots__ = ("_key", "_memory")
+    __slots__ = ("_count",)
 
-    def __init__(self, sock: Any, memory: "MutableMapping[Any, int]", key: Any, *, tls: bool, **more: Any) -> None:
-        known = memory.get(key)
-        super().__init__(sock, tls=tls and known is None, **more)
-        self._memory = memory
-        self._key = key
-        self._segments = known or 0
+    def __init__(
+        self, sock: Any, memory: "MutableMapping[Any, list[int]]", key: Any, *, tls: bool, **more: Any
+    ) -> None:
+        count = memory.get(key)
+        super().__init__(sock, tls=tls and count is None, **more)
+        if count is None:
+            if len(memory) >= _MAX_NAMES:
+                memory.clear()
+            count = memory[key] = [0]
+        self._count = count
+        self._segments = count[0]
 
     def read(self, *, continued: bool = False) -> Bracket | str:
         before = self._segments
         answer = super().read(continued=continued)
+        self._count[0] = self._segments
         if isinstance(answer, Bracket) and (self._segments < before or self.signal != answer.signal):
             exact = answer.exact if self._segments >= before else self._segments <= 1  # the name of an earlier one
             answer = answer._replace(exact=exact, signal=self.signal)
-        if len(self._memory) >= _MAX_NAMES:
-            self._memory.clear()
-        self._memory[self._key] = self._segments
         return answer
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundfault.events import BacklogWarning, Sinks
-from groundfault.shedding import _listener, _sockdiag
+from groundfault.shedding import _connection, _listener, _sockdiag
 from groundfault.shedding._connection import connection_of_asgi
 from groundfault.shedding._listener import AcceptQueue, ListenerWatch, note_listener, overflows
 from groundfault.shedding._sockdiag import Accepting, SockDiag, TcpByName
@@ -89,6 +89,20 @@ def test_by_name_too_a_request_in_pieces_is_a_lower_bound_only(pair):
 
 def _sleep():
     threading.Event().wait(0.01)  # the kernel's clock, which nobody can wind
+
+
+def test_what_is_remembered_of_names_is_bounded_and_forgives(monkeypatch, pair):
+    """A name may be used again: who has sent less than was known of it is somebody else."""
+    client, server = pair
+    client.sendall(b"x")
+    here, there = name_of(server)
+    known = {(here, there): [7], "other": [1]}
+    monkeypatch.setattr(_connection, "_of_names", known)
+    assert connection_of_asgi(scope_of(here, there), None, None).read().exact
+    assert known[here, there] == [1]
+    monkeypatch.setattr(_connection, "_MAX_NAMES", 2)
+    assert isinstance(connection_of_asgi(scope_of(there, here), None, None).read(), Bracket)
+    assert list(known) == [(there, here)]
 
 
 def test_by_name_too_tls_hides_a_first_request(pair):
