@@ -248,10 +248,10 @@ def main() -> None:
         capacity = bench.capacity(workload.server, workload.work_s)
         print(f"\n{name}: {workload.server.stack}, {workload.server.places} places, measured capacity {capacity:.0f}/s")
         print(" " * 30 + "".join(title.rjust(7) for title, _, _ in _COLUMNS), flush=True)
-        for each, choices in variants(workload.server, options.envoy).items():
+        for each, choices in variants(workload.server, options.envoy, quick=options.quick).items():
             if options.variant and each not in options.variant:
                 continue
-            variant = bench.tuned(workload, choices[:: 2 if options.quick else 1])
+            variant = bench.tuned(workload, choices)
             rows = [bench.run(workload, variant, seed) for seed in range(1, options.seeds + 1)]
             bench.rows += rows
             print(_line(rows), flush=True)

@@ -39,8 +39,11 @@ class Variant:
         return f"{self.name} ({', '.join(tuned)})" if tuned else self.name
 
 
-def variants(server: Server, envoy: str | None) -> dict[str, list[Variant]]:
-    """Return, by name, the variants there are for this server; those with several values are to be tuned."""
+def variants(server: Server, envoy: str | None, *, quick: bool = False) -> dict[str, list[Variant]]:
+    """Return, by name, the variants there are for this server; those with several values are to be tuned.
+
+    ``quick``: fewer values, those that were best before, and the peers that were.
+    """
     places = server.places
     found = {
         "none": [Variant("none")],
@@ -51,13 +54,15 @@ def variants(server: Server, envoy: str | None) -> dict[str, list[Variant]]:
     if server.on_loop:
         limits = sorted({places + 1, 2 * places + 1, 4 * places + 1})
         found["limit-concurrency"] = [Variant("limit-concurrency", limit=each) for each in limits]
-        if importlib.util.find_spec("aioresilience"):
+        if quick:
+            found["limit-concurrency"] = found["limit-concurrency"][1:]
+        elif importlib.util.find_spec("aioresilience"):
             found["aioresilience"] = [Variant("aioresilience", "aioresilience", limit=each) for each in limits]
     if shutil.which("haproxy"):
         found["haproxy"] = [
             Variant("haproxy", front="haproxy", limit=limit, queue_s=queue)
-            for limit in (places, 2 * places)
-            for queue in (0.1, 0.4)
+            for limit in ((places,) if quick else (places, 2 * places))
+            for queue in ((0.1,) if quick else (0.1, 0.4))
         ]
     if envoy:
         found["envoy"] = [Variant("envoy", front="envoy")]
