@@ -140,9 +140,23 @@ class _Kept(Connection):
         return answer
 
 
+class _Anonymous(Connection):
+    """Of which not even the peer is known: what the server says comes from a header that anybody may send."""
+
+    __slots__ = ()
+
+    def peer(self, named: str | None) -> str | None:  # noqa: ARG002  just not believed
+        return ""
+
+
+_REWRITTEN: Final = _Anonymous(None, cause="no way to the request's socket, and a header has replaced its address")
+
+
 def _by_name(scope: dict[str, Any]) -> Connection:
     """Return the connection between the two ends a server names: granian, and any other that is not known here."""
     local, remote = _address(scope.get("server")), _address(scope.get("client"))
+    if _is_rewritten(scope.get("client")):
+        return _REWRITTEN
     if local is None or remote is None or not TcpByName.is_possible:
         return _NO_CONNECTION
     if not str(scope.get("http_version", "1.1")).startswith("1"):
@@ -151,6 +165,11 @@ def _by_name(scope: dict[str, Any]) -> Connection:
     sock = TcpByName(local, remote)
     note_listener(sock)
     return _Kept(sock, _of_names, (local, remote), tls=tls, signal=SOCK_DIAG)
+
+
+def _is_rewritten(named: Any) -> bool:
+    """Return whether a header has taken the place of the peer's address: what it says has no port."""
+    return isinstance(named, tuple | list) and len(named) == 2 and named[1] in (0, "0")  # noqa: PLR2004  host and port
 
 
 def _address(named: Any) -> Address | None:

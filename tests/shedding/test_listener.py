@@ -134,6 +134,14 @@ def test_what_names_no_connection_of_ip_has_a_cause(server, client, version, cau
     assert found.lower().startswith(cause.lower()) or found.startswith("TCP_INFO")
 
 
+@pytest.mark.parametrize("port", [0, "0"])
+def test_an_address_from_a_header_is_nobodys(port):
+    """As uvicorn's proxy headers write it, and granian's: whoever is named there may have written it himself."""
+    connection = connection_of_asgi(scope_of(("127.0.0.1", 80), ("127.0.0.1", port)), None, None)
+    assert connection.read() == "no way to the request's socket, and a header has replaced its address"
+    assert connection.peer("127.0.0.1") == ""
+
+
 _any = st.one_of(st.none(), st.integers(), st.text(), st.binary(), st.floats(), st.lists(st.integers()))
 
 
