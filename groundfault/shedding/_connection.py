@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from groundfault._clock import wall
 from groundfault.events import note_internal_error
 from groundfault.shedding._listener import note_listener
-from groundfault.shedding._paths import Way, find_owner
+from groundfault.shedding._paths import Way, find_owner, known_server
 from groundfault.shedding._sockdiag import Address, TcpByName
 from groundfault.shedding._socket import MOD_WSGI, SOCK_DIAG, Connection, borrow
 from groundfault.shedding._wait import Bracket, header_age
@@ -45,10 +45,13 @@ def connection_of_asgi(scope: object, receive: object, send: object) -> Connecti
             given = scope.get(CONNECTION)
             if isinstance(given, Connection):
                 return given
-        found = find_owner(receive, send)
-        if found is None:
-            return _by_name(scope) if isinstance(scope, dict) else _NO_CONNECTION
-        owner, server = found
+        owner = getattr(receive, "__self__", None)
+        server = known_server(type(owner))  # as for most requests; a microsecond less than to find it anew
+        if server is None:
+            found = find_owner(receive, send)
+            if found is None:
+                return _by_name(scope) if isinstance(scope, dict) else _NO_CONNECTION
+            owner, server = found
         holder = server.holder(owner)
         known: object = getattr(holder, _ATTRIBUTE, None)
         if isinstance(known, Connection):
@@ -224,7 +227,7 @@ def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
             return _Queued(environ[_QUEUE_START]) if _QUEUE_START in environ else _NO_CONNECTION
         tls = hasattr(sock, "selected_alpn_protocol")
         note_listener(sock)
-        if environ.get("wsgi.multithread"):
+        if environ.get("wsgi.multithread") or "gunicorn.socket" not in environ:
             return _Kept(sock, _of_sockets, sock, tls=tls)
         return Connection(sock, tls=tls)  # gunicorn's sync workers serve one request on each
     except Exception as error:  # noqa: BLE001  as above

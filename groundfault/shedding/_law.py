@@ -28,6 +28,7 @@ __all__ = ["Entry", "Law"]
 _NOT_A_ROUTE: Final = frozenset({404, 405})
 _LAST_GOOD: Final = 399
 _EWMA: Final = 1 / 8
+_USUAL: Final = Criticality.CRITICAL
 
 
 class Entry:
@@ -118,6 +119,20 @@ class Law:
         if threads is not None:
             entry.queued_s = self._thread_wait(now, threads)
             observe(self.threads, now, entry.queued_s, self.thread_bounds)
+
+    def is_pressed(self, *, on_loop: bool) -> bool:
+        """Return whether a queue stands before the workers, or before the event loop."""
+        return (self.loop if on_loop else self.workers).backlog
+
+    def refuses(self, now: float, wait_s: float, u: float, *, on_loop: bool, exact: bool) -> bool:
+        """Let the ladder see a wait; return whether it refuses every request of that wait and fraction ``u``.
+
+        Every one of the usual criticality that says nothing of itself, whatever its route: :meth:`arrive` and
+        :meth:`judge` come to the same then. To see a wait twice changes nothing.
+        """
+        ladder, limits = (self.loop, self.loop_bounds) if on_loop else (self.workers, self.worker_bounds)
+        observe(ladder, now, wait_s, limits, exact=exact)
+        return not passes(ladder, now, wait_s, limits, criticality=_USUAL, u=u)
 
     def _thread_wait(self, now: float, threads: ThreadQueue) -> float:
         """Predict how long a call that queues for a thread now will wait, in seconds.

@@ -12,7 +12,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Server", "Way", "find_owner"]
+__all__ = ["Server", "Way", "find_owner", "known_server"]
 
 
 class Way(NamedTuple):
@@ -94,6 +94,8 @@ _SERVERS: Final[tuple[tuple[str, frozenset[str] | None, Server], ...]] = (
 """By module: the classes that lead to the connection, None for all of them, and how."""
 
 _known: dict[type, Server | None] = {}
+known_server: Final = _known.get
+"""Returns how to go on from an object of this type if that has been found before and leads anywhere, else None."""
 
 
 def _server_of(owner: object) -> Server | None:

@@ -25,7 +25,7 @@ from groundfault.vocabulary import Criticality, Reason
 if TYPE_CHECKING:
     from contextvars import Token
 
-__all__ = ["HINTS", "TRACEPARENT", "VISIT", "Visit", "arrive", "retry_after"]
+__all__ = ["HINTS", "TRACEPARENT", "VISIT", "Visit", "arrive", "refuse_outright", "retry_after"]
 
 HINTS: Final = (
     wire.TIMEOUT_MS,
@@ -162,6 +162,7 @@ def arrive(
     reading: Bracket | str,
     on_loop: bool,
     threads: ThreadQueue | None = None,
+    u: float | None = None,
 ) -> Visit:
     """Read the request's headers and decide about it.
 
@@ -169,6 +170,7 @@ def arrive(
     ``via``: who is at the other end of the socket, whose headers are believed or not; None for a unix socket.
     ``reading``: what the kernel says about its wait. ``threads``: what stands in front of the worker threads, where
     its endpoint needs one; None: on an event loop that is found out here.
+    ``u``: drawn for it, in [0, 1); None: it is drawn here, unless the request has a key.
     """
     if not shedder.self_tested:
         shedder.self_tested = True
@@ -210,6 +212,7 @@ def arrive(
         age_s=age_s,
         criticality=criticality or _CRITICAL,
         key=key,
+        u=u,
         budget_s=budget_s,
         health=path in rules.health,
         threads=threads,
@@ -225,6 +228,24 @@ def arrive(
         late = Reason.QUEUE_WAIT if budget_s is None else Reason.DEADLINE
         context.at_thread = partial(visit.begin_in_thread, latest, late)
     return visit
+
+
+def refuse_outright(
+    shedder: Shedder, method: str, path: str, reading: Bracket | str, u: float, *, on_loop: bool
+) -> Reason | None:
+    """Refuse a request that carries none of :data:`HINTS`, for its wait alone; None: ask :func:`arrive`, with this u.
+
+    In a standing queue most refusals are such: no visit and no context is made of them, for nothing else will be asked.
+    ``u`` in [0, 1) is drawn for this request.
+    """
+    rules = shedder.rules
+    if not (rules.plain and isinstance(reading, Bracket) and reading.peer is _HERE) or path in rules.health:
+        return None
+    if self_test.failure is not None:
+        return None
+    if on_loop and shedder.has_threads and shedder.route(route_of(method, path)).sync:
+        return None  # it waits for a thread, too
+    return shedder.refuse_outright(reading.signal, reading.lower_s, u, on_loop=on_loop, exact=reading.exact)
 
 
 def _threads(shedder: Shedder) -> ThreadQueue | None:

@@ -19,7 +19,7 @@ _HOUR_S: Final = 3600
 class Rules:
     """Swapped as a whole and read once per decision. With ``killed`` the mode is off, whatever the settings say."""
 
-    __slots__ = ("_salt", "classes", "enforced", "health", "mode", "off", "settings", "trust")
+    __slots__ = ("_salt", "classes", "enforced", "health", "mode", "off", "plain", "settings", "trust")
 
     def __init__(self, settings: ShedderSettings, *, killed: bool) -> None:
         self.settings = settings
@@ -28,6 +28,10 @@ class Rules:
         self.enforced = self.mode is Mode.ENFORCE
         given = settings.criticality
         self.classes: tuple[CriticalityRule | Classifier, ...] = (given,) if callable(given) else given or ()
+        # Whether a request that says nothing of itself is judged by its wait alone.
+        self.plain = (
+            self.enforced and not self.classes and settings.identity is None and settings.max_concurrency is None
+        )
         self.health = frozenset(settings.health_paths)
         self.trust = Trust(settings.trusted_callers)
         salt = _SALT if settings.key_salt is None else settings.key_salt.encode(errors="replace")

@@ -123,20 +123,23 @@ class Connection:
     def read(self, *, continued: bool = False) -> Bracket | str:
         """Return between what the wait of the request at hand lies, or in words why that cannot be told.
 
-        ``continued``: the server has sent ``100 Continue`` for it, which is not the end of one in front of it.
-        Asked once per request: a request that came in several segments since the last question is not ``exact``.
+        ``continued``: the server has sent ``100 Continue`` for it, which on a connection's first request is not the
+        end of one in front of it. On later ones nobody can tell, and the wait counts from it: else whoever pipelines
+        would show a queue that there is not.
+        Asked once per request. Not ``exact`` is one that came in several segments since the last question, and one that
+        was there before the last answer: it was served on that one's turn.
         """
         ask = self._ask
-        if ask is None or (self._is_closing is not None and self._is_closing()):
-            return self._cause if ask is None else LEFT
         try:
+            if ask is None or (self._is_closing is not None and self._is_closing()):
+                return self._cause if ask is None else LEFT
             info = ask(socket.IPPROTO_TCP, _OPTION, 160)
             try:
                 state, sent_ms, recv_ms, segments = _FIELDS.unpack_from(info)
             except struct_error:
                 (state, sent_ms, recv_ms), segments = _OLD_FIELDS.unpack_from(info), 0
             came, self._segments = segments - self._segments, segments
-            if continued or self._streams is not None:  # HTTP/2 sends frames of its own before the application runs
+            if (continued and came == segments) or self._streams is not None:  # HTTP/2 sends frames of its own before
                 sent_ms = recv_ms
             limits = bracket(state, sent_ms, recv_ms)
         except Exception as failure:  # noqa: BLE001  a stranger's object may stand in the place of a socket
@@ -145,7 +148,7 @@ class Connection:
             return _GONE
         if self._hides and (cause := self._hidden_by()):
             return cause
-        if came > 1 and limits.upper_s - limits.lower_s > _TICK_S:
+        if (came > 1 or sent_ms < recv_ms) and limits.upper_s - limits.lower_s > _TICK_S:
             return limits._replace(exact=False)
         return limits
 

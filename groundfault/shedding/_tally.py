@@ -11,6 +11,7 @@ __all__ = ["Tally"]
 QUIET_S: Final = 3.0
 """So long without a refusal ends an episode of shedding; shorter pauses within one overload are common."""
 
+_USUAL: Final = Criticality.CRITICAL
 _OVERLOAD: Final = frozenset({Reason.QUEUE_WAIT, Reason.CONCURRENCY})
 
 
@@ -60,6 +61,13 @@ class Tally:
             traceparent=traceparent,
             predicted_wait_s=predicted_s,
         )
+
+    def refuse_more(self, now: float, reason: Reason) -> None:
+        """Count one more refusal of the usual criticality, where none can begin an episode."""
+        self.shed[reason, _USUAL] += 1
+        if reason in _OVERLOAD:
+            self._refused_at = now
+            self._episode_shed += 1
 
     def withdraw(
         self, now: float, reason: Reason, criticality: Criticality, *, service: str, late_s: float

@@ -45,8 +45,9 @@ _PEERS: Final = {
 class Bracket(NamedTuple):
     """Bounds of one request's wait, in seconds.
 
-    ``exact``: the lower one is the wait. Else the request came in pieces, and only its last one has waited so little:
-    a client that drips bytes keeps it near zero, so it is no proof that nobody else waits.
+    ``exact``: the lower one is the wait. Else the request came in pieces, of which only the last has waited so little,
+    or behind another on its connection: a client that drips or pipelines keeps it near zero, so it is no proof that
+    nobody else waits.
     ``peer``: whether anybody still waits for the answer. ``signal``: what it comes from, as in the snapshot.
     """
 

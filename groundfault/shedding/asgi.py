@@ -6,13 +6,15 @@ Install it outermost: a middleware in front that replaces ``receive`` hides the 
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import lru_cache
+from random import random
 from typing import Any, Final, Unpack
 
 from groundfault import wire
 from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_asgi
 from groundfault.shedding._propagation import Verdict
-from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, retry_after
+from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, refuse_outright, retry_after
+from groundfault.shedding._rules import Rules
 from groundfault.shedding._threads import waits_for_thread
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
@@ -28,9 +30,10 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _HINTS: Final = frozenset(name.lower().encode() for name in HINTS)
-_PICKED: Final = _HINTS | {TRACEPARENT.lower().encode()}
+_TAKEN: Final = _HINTS | {TRACEPARENT.lower().encode()}
 _BYTES: Final = {name: name.lower().encode() for name in (*HINTS, TRACEPARENT)}
-_ASKED: Final = frozenset({b"accept", b"content-length", b"transfer-encoding", b"expect"})
+_BODY: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
+_PICKED: Final = _HINTS | _BODY | {TRACEPARENT.lower().encode(), b"accept"}
 _LONGEST: Final = 513  # beyond what any parser of ours takes: what is cut off here stays too long
 
 
@@ -63,14 +66,17 @@ class LoadShedder:
             await self.app(scope, receive, send)
             return
         try:
-            visit = _arrive(shedder, scope, receive, send)
+            headers = _Headers(scope["headers"])
+            arrived = _arrive(shedder, scope, receive, send, headers)
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
             shedder.failed("asgi arrival", error)
             await self.app(scope, receive, send)
             return
-        if visit.refused and visit.reason is not None:
-            await _refuse(visit, Verdict(visit.reason, visit.rules.settings.service), scope, receive, send)
+        if isinstance(arrived, Reason):
+            rules = shedder.rules
+            await _refuse(rules, arrived, rules.settings.service, scope, receive, send, headers)
             return
+        visit = arrived
         answer = _Answer(visit, send)
         visit.enter()
         try:
@@ -81,29 +87,40 @@ class LoadShedder:
                 visit.answered(wire.SHED_STATUS)  # it did finish, unlike a request whose client has left
             if verdict is None:
                 raise
-            await _refuse(visit, verdict, scope, receive, send)
+            await _refuse(visit.rules, *verdict, scope, receive, send, headers)
         finally:
             visit.close()
             if visit.route.sync is None and "endpoint" in scope:
                 _learn(visit, scope)
 
 
-def _arrive(shedder: Shedder, scope: Scope, receive: Receive, send: Send) -> Visit:
-    headers = _Headers(scope["headers"])
+def _arrive(shedder: Shedder, scope: Scope, receive: Receive, send: Send, headers: "_Headers") -> Visit | Reason:
+    """Return the request, admitted, or why it is refused."""
     connection = connection_of_asgi(scope, receive, send)
     client = scope.get("client")
     peer = client[0] if client else None
-    return arrive(
+    reading = connection.read()
+    method, path, u = scope["method"], scope["path"], None
+    if not headers.hinted and shedder.is_refusing(on_loop=True):
+        u = random()
+        reason = refuse_outright(shedder, method, path, reading, u, on_loop=True)
+        if reason is not None:
+            return reason
+    visit = arrive(
         shedder,
-        method=scope["method"],
-        path=scope["path"],
+        method=method,
+        path=path,
         headers=headers,
         hinted=headers.hinted,
         peer=peer,
         via=connection.peer(peer) if headers.hinted or shedder.rules.classes else peer,
-        reading=connection.read(),
+        reading=reading,
         on_loop=True,
+        u=u,
     )
+    if visit.refused and visit.reason is not None:
+        return visit.reason
+    return visit
 
 
 def _learn(visit: Visit, scope: Scope) -> None:
@@ -117,24 +134,30 @@ def _learn(visit: Visit, scope: Scope) -> None:
 
 
 class _Headers:
-    """The request's headers by name; those of the protocol are picked in one pass, others are looked for."""
+    """The request's headers by name; those that matter here are picked in one pass, others are looked for.
 
-    __slots__ = ("_picked", "_raw", "hinted")
+    ``hinted``: there are some of the protocol's. ``told``: there are some that tell of a body.
+    """
+
+    __slots__ = ("_raw", "hinted", "picked", "told")
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
         self._raw = raw
-        self._picked: dict[bytes, bytes] = {}
-        self.hinted = False
+        self.picked: dict[bytes, bytes] = {}
+        self.hinted = self.told = False
         for name, value in raw:
             if name in _PICKED:
-                known = self._picked.get(name)
-                self._picked[name] = value if known is None else b"%b,%b" % (known[:_LONGEST], value[:_LONGEST])
-                self.hinted = self.hinted or name in _HINTS
+                known = self.picked.get(name)
+                self.picked[name] = value if known is None else b"%b,%b" % (known[:_LONGEST], value[:_LONGEST])
+                if name in _HINTS:
+                    self.hinted = True
+                elif name in _BODY:
+                    self.told = True
 
     def get(self, name: str, /) -> str | None:
         wanted = _BYTES.get(name) or name.lower().encode("latin-1", "replace")
-        if wanted in _PICKED:
-            value = self._picked.get(wanted)
+        if wanted in _TAKEN:
+            value = self.picked.get(wanted)
             return None if value is None else value[:_LONGEST].decode("latin-1")
         found = [value for each, value in self._raw if each.lower() == wanted]
         return b",".join(found).decode("latin-1") if found else None
@@ -187,21 +210,19 @@ class _Answer:
         return message
 
 
-async def _refuse(visit: Visit, verdict: Verdict, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(  # noqa: PLR0913  positional, because each refusal pays for a name
+    rules: Rules, reason: Reason, origin: str, scope: Scope, receive: Receive, send: Send, asked: "_Headers", /
+) -> None:
     """Send an annotated 503 in the place of the application's answer."""
-    asked: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        if name in _ASKED:
-            asked[name] = b"%b,%b" % (asked[name][:_LONGEST], value) if name in asked else value
-    head = scope["method"] == "HEAD"
-    fixed, body = _answer(verdict.reason, verdict.origin, asked.get(b"accept", b"")[:_LONGEST], head)
-    headers = list(fixed)  # the server, or a middleware in front, may add to it
-    later = retry_after(visit.rules, verdict.reason)
+    picked = asked.picked
+    fixed, body = _answer(reason, origin, picked.get(b"accept", b"")[:_LONGEST], scope["method"] == "HEAD")
+    answered = list(fixed)  # the server, or a middleware in front, may add to it
+    later = retry_after(rules, reason)
     if later is not None:
-        headers += _lower((later,))
-    if _has_body(asked) and _must_close(asked, scope, receive, send):
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": wire.SHED_STATUS, "headers": headers})
+        answered += _lower((later,))
+    if asked.told and _has_body(picked) and _must_close(picked, scope, receive, send):
+        answered.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": wire.SHED_STATUS, "headers": answered})
     await send({"type": "http.response.body", "body": body})
 
 
