@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import struct
 import threading
 import time
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from groundfault.shedding import _socket
-from groundfault.shedding._socket import SelfTest, read
+from groundfault.shedding._socket import Connection, SelfTest, read
 from groundfault.shedding._wait import LEFT, Bracket
 
 
@@ -61,6 +62,47 @@ def test_who_was_sent_away_has_left(pair):
 def test_a_listener_is_no_connection():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         assert read(listener) == "TCP_INFO: the connection is gone"
+
+
+class _Telling:
+    """Stands for a socket whose kernel says: this long ago sent, this long ago received, in so many segments."""
+
+    family = socket.AF_INET
+
+    def getsockopt(self, *_):
+        sent_ms, recv_ms, segments = self.says
+        return struct.pack("=B43xI4xI96xI", 1, sent_ms, recv_ms, segments)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "continued", "expected"),
+    [
+        ((9000, 0, 1), (2000, 300, 2), False, (0.3, True)),  # kept alive: the client had read the answer before
+        ((9000, 0, 1), (2000, 300, 2), True, (0.3, True)),
+        ((9000, 0, 2), (0, 900, 2), False, (0.0, False)),  # pipelined: served on the turn of the one in front
+        ((9000, 0, 1), (0, 900, 2), False, (0.0, False)),
+        ((9000, 0, 1), (0, 900, 2), True, (0.0, False)),  # likewise, or of 100 Continue: nobody can tell
+        (None, (0, 900, 1), True, (0.9, True)),  # the first on its connection: what was sent is 100 Continue
+        (None, (0, 4, 1), False, (0.0, True)),  # nothing but a tick of the clock
+    ],
+)
+def test_what_a_pipelining_client_shows_moves_no_queue(first, second, continued, expected):
+    """Neither does its wait for its own connection look like one, nor is its turn a proof that none stands."""
+    sock = _Telling()
+    connection = Connection(sock)
+    if first is not None:
+        sock.says = first
+        connection.read()
+    sock.says = second
+    seen = connection.read(continued=continued)
+    assert (seen.lower_s, seen.exact) == expected
+
+
+def test_a_server_that_cannot_say_whether_it_closes_costs_no_request(pair):
+    def is_closing():
+        raise AttributeError("no transport")
+
+    assert Connection(pair[1], is_closing=is_closing).read() == "TCP_INFO: AttributeError"
 
 
 def _raising(error):
@@ -133,11 +175,14 @@ def test_the_self_test_runs_once_per_process_and_beside_the_request(monkeypatch)
     assert started == [True, True]
 
 
-def test_a_machine_without_loopback_says_nothing_against_the_kernel(monkeypatch):
-    def no_loopback(*_, **__):
-        raise OSError(errno.EADDRNOTAVAIL, "no loopback")
+@pytest.mark.parametrize("failure", [OSError(errno.EADDRNOTAVAIL, "no loopback"), TimeoutError("timed out")])
+def test_who_cannot_be_tested_is_not_said_to_fail(monkeypatch, failure):
+    """Neither on a machine without loopback, nor in an event loop that was blocked meanwhile."""
 
-    monkeypatch.setattr(socket, "create_server", no_loopback)
+    def no_server(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(socket, "create_server", no_server)
     test = SelfTest()
     test.run()
     assert test.failure is None
