@@ -112,5 +112,10 @@ def _shielded(app: Any) -> Any:
     return _aioresilience(app) if SHIELD == "aioresilience" else app
 
 
-wsgi = WSGILoadShedder(_wsgi, service="bench") if SHIELD == "groundfault" else _wsgi
-asgi = _shielded(_starlette() if KIND == "threads" else _Asgi())
+def __getattr__(name: str) -> Any:
+    """Make the application that the server asks for, and no other: two shedders in a process are not the usual one."""
+    if name == "wsgi":
+        return WSGILoadShedder(_wsgi, service="bench") if SHIELD == "groundfault" else _wsgi
+    if name == "asgi":
+        return _shielded(_starlette() if KIND == "threads" else _Asgi())
+    raise AttributeError(name)
