@@ -5,7 +5,8 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache
+from contextlib import suppress
+from random import random
 from struct import Struct
 from struct import error as StructError  # noqa: N812  a class, whatever its name
 from threading import local
@@ -17,10 +18,11 @@ from gunicorn.util import http_date
 from groundfault import wire
 from groundfault._clock import monotonic
 from groundfault.shedding._connection import connection_of_wsgi
-from groundfault.shedding._head import CHUNKED, Head, Limits, needle, read_head
+from groundfault.shedding._head import CHUNKED, Head, Limits, noting, read_head
 from groundfault.shedding._listener import note_listener
-from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, retry_after
-from groundfault.shedding._socket import Connection, self_test
+from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, refuse_outright, retry_after
+from groundfault.shedding._rules import Rules
+from groundfault.shedding._socket import read, self_test
 from groundfault.shedding._wait import Bracket
 from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
@@ -41,9 +43,9 @@ _NOW: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _WAITS: Final = Struct("=44xI4xI")
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", 0)
 
-_NEEDLES: Final = tuple(map(needle, HINTS))
-# A request whose headers begin with none of these has no hint: two looks instead of eight.
-_FIRST_WORDS: Final = tuple({each.partition(b"-")[0] for each in _NEEDLES})
+_FOLDED_HINTS: Final = frozenset(map(str.lower, HINTS))
+_ATTRIBUTE: Final = "groundfault_connection"
+_MAX_ANSWERS: Final = 256
 
 _DEFAULT_LINE: Final = 8190  # gunicorn's MAX_REQUEST_LINE and DEFAULT_MAX_HEADERFIELD_SIZE, for 0 and beyond
 _DEFAULT_FIELDS: Final = 32_768
@@ -55,7 +57,7 @@ class Refused(NamedTuple):
     ``whole``: nothing else is in the buffer, so the connection may be kept, or closed at once.
     """
 
-    visit: Visit
+    rules: Rules
     reason: Reason
     head: Head
     consumed: int
@@ -67,12 +69,15 @@ def limits_of(cfg: Any) -> Limits:
     line = cfg.limit_request_line
     fields = cfg.limit_request_fields
     field = cfg.limit_request_field_size
+    # Two that differ about the scheme are an error of the client's.
+    single = frozenset({"host", "content-type", *map(str.lower, cfg.secure_scheme_headers)})
     return Limits(
         line=line if 0 < line < _DEFAULT_LINE else _DEFAULT_LINE,
         fields=fields if 0 < fields < _DEFAULT_FIELDS else _DEFAULT_FIELDS,
         field=field if field > 0 else _DEFAULT_LINE,
-        # Two that differ about the scheme are an error of the client's.
-        single=(needle("Host"), needle("Content-Type"), *map(needle, cfg.secure_scheme_headers)),
+        single=single,
+        hints=_FOLDED_HINTS,
+        noted=noting(single | _FOLDED_HINTS),
         prefix=os.environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"),
     )
 
@@ -105,6 +110,7 @@ class Gate:
         self._logged_at = monotonic()
         self._second = -1
         self._date = b""
+        self._answers: dict[tuple[object, ...], bytes] = {}  # of this second
 
     def around(self, app: "WSGIApplication") -> "WSGIApplication":
         """Find the application's shedder, or protect it with one of our own, and hand over what is decided here."""
@@ -149,37 +155,47 @@ class Gate:
             data = sock.recv(_PEEKED, _NOW)
         except OSError:  # nothing there yet, or reset
             return None
-        reading = self._connection(sock).read()
+        reading = self._read(sock, conn)
         self._waiting = isinstance(reading, Bracket) and reading.lower_s > CLEAR_S
         if not (self._waiting or self.draining):
             return None
         head = read_head(data, self._limits)
         if head is None:
             return None
+        u = None
+        if not head.hinted and shedder.is_refusing(on_loop=False):
+            u = random()
+            reason = refuse_outright(shedder, head.method, head.path, reading, u, on_loop=False)
+            if reason is not None:
+                return _refused(shedder.rules, reason, head, data)
         peer = addr[0] if isinstance(addr, tuple) else None
         visit = arrive(
             shedder,
             method=head.method,
             path=head.path,
             headers=head,
-            hinted=_has_hints(head),
+            hinted=head.hinted,
             peer=peer,
             via=peer,
             reading=reading,
             on_loop=False,
+            u=u,
         )
         if visit.reason is None or not visit.refused:
             return visit
-        end = head.size + head.body
-        whole = head.body != CHUNKED and end == len(data)
-        return Refused(visit, visit.reason, head, end if whole else len(data), whole)
+        return _refused(visit.rules, visit.reason, head, data)
 
-    def _connection(self, sock: Any) -> Connection:
-        """Return what the middleware would read: of a kept connection it has to be known what came before."""
-        if self._threads:
-            return connection_of_wsgi({"gunicorn.socket": sock, "wsgi.multithread": True})
-        note_listener(sock)
-        return Connection(sock)
+    def _read(self, sock: Any, conn: Any) -> Bracket | str:
+        """Read what the middleware would: of a kept connection it has to be known what came before."""
+        if not self._threads:
+            note_listener(sock)
+            return read(sock)
+        known: Any = getattr(conn, _ATTRIBUTE, None)
+        if known is None:
+            known = connection_of_wsgi({"gunicorn.socket": sock, "wsgi.multithread": True})
+            with suppress(AttributeError):
+                setattr(conn, _ATTRIBUTE, known)
+        return known.read()  # type: ignore[no-any-return]  # gunicorn has no types
 
     def hand_over(self, visit: Visit | None) -> None:
         """Give the next call of the application in this thread what has been decided about it; None takes it back."""
@@ -187,19 +203,22 @@ class Gate:
 
     def answer(self, refused: Refused, *, keep: bool) -> bytes:
         """Return the annotated 503, byte for byte what the middleware's becomes in gunicorn, and count it."""
-        visit, head = refused.visit, refused.head
-        now = visit.began
-        self._count(now, refused.reason)
+        reason, head, rules = refused.reason, refused.head, refused.rules
+        now = monotonic()
+        self._count(now, reason)
         if int(now) != self._second:
             self._second = int(now)
             self._date = http_date().encode("ascii")
-        first, last, body = _parts(
-            _Form(refused.reason, visit.rules.settings.service, head.get("Accept"), head.method, head.minor, keep)
-        )
-        later = retry_after(visit.rules, refused.reason)
-        if later is not None:
-            last += f"{later[0]}: {later[1]}\r\n".encode("ascii")
-        return b"%b%b%b\r\n%b" % (first, self._date, last, body)
+            self._answers = {}
+        form = (reason, rules.settings.service, head.get("Accept"), head.method == "HEAD", head.minor, keep)
+        if rules.settings.retry_after_s is None:
+            known = self._answers.get(form)
+            if known is None:
+                known = _answer(form, self._date)
+                if len(self._answers) < _MAX_ANSWERS:
+                    self._answers[form] = known
+            return known
+        return _answer(form, self._date, retry_after(rules, reason))
 
     def _count(self, now: float, reason: Reason) -> None:
         self._refused[reason] += 1
@@ -234,8 +253,10 @@ class _HandingOver:
         return getattr(self._app, name)
 
 
-def _has_hints(head: Head) -> bool:
-    return any(map(head.has, _FIRST_WORDS)) and any(map(head.has, _NEEDLES))
+def _refused(rules: Rules, reason: Reason, head: Head, data: bytes) -> Refused:
+    end = head.size + head.body
+    whole = head.body != CHUNKED and end == len(data)
+    return Refused(rules, reason, head, end if whole else len(data), whole)
 
 
 def _is_clear(sock: Any) -> bool:
@@ -247,25 +268,22 @@ def _is_clear(sock: Any) -> bool:
     return bool(min(recv_ms, sent_ms) / 1e3 <= CLEAR_S)
 
 
-class _Form(NamedTuple):
-    """What an answer depends on, but for the date."""
-
-    reason: Reason
-    service: str
-    accept: str | None
-    method: str
-    minor: bytes
-    keep: bool
+_Form = tuple[Reason, str, str | None, bool, bytes, bool]
+"""What an answer depends on, but for the date: reason, service, accept, head, minor, keep."""
 
 
-@lru_cache(maxsize=256)
-def _parts(form: _Form) -> tuple[bytes, bytes, bytes]:
-    """Return what stands before the date, the headers after it, and the body."""
-    answer = wire.answer(form.reason, form.service, accept=form.accept, head=form.method == "HEAD")
-    headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
-    connection = "keep-alive" if form.keep else "close"
-    first = f"HTTP/1.{form.minor.decode()} {wire.SHED_STATUS} Service Unavailable\r\nServer: {SERVER}\r\nDate: "
-    return first.encode("latin-1"), f"\r\nConnection: {connection}\r\n{headers}".encode("latin-1"), answer.body
+def _answer(form: _Form, date: bytes, later: tuple[str, str] | None = None) -> bytes:
+    reason, service, accept, head, minor, keep = form
+    answer = wire.answer(reason, service, accept=accept, head=head)
+    lines = [
+        f"HTTP/1.{minor.decode()} {wire.SHED_STATUS} Service Unavailable",
+        f"Server: {SERVER}",
+        f"Date: {date.decode()}",
+        f"Connection: {'keep-alive' if keep else 'close'}",
+        *(f"{name}: {value}" for name, value in answer.headers),
+        *(() if later is None else (": ".join(later),)),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body
 
 
 def _is_between_requests(conn: Any) -> bool:

@@ -134,7 +134,7 @@ class _Kept(Connection):
         self._segments = count[0]
 
     def read(self, *, continued: bool = False) -> Bracket | str:
-        before = self._segments
+        before = self._segments = self._count[0]  # another object's question may have come in between
         answer = super().read(continued=continued)
         self._count[0] = self._segments
         if isinstance(answer, Bracket) and (self._segments < before or self.signal != answer.signal):

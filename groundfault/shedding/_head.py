@@ -6,10 +6,11 @@ and it never finds the end of a request where the server would not.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["CHUNKED", "Head", "Limits", "needle", "read_head"]
+__all__ = ["CHUNKED", "Head", "Limits", "noting", "read_head"]
 
 CHUNKED: Final = -1
 
@@ -23,30 +24,37 @@ _HEAD: Final = re.compile(
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 
 
-def needle(name: str) -> bytes:
-    """Return what to look for in a folded block of headers: the header ``name`` at the beginning of a line."""
-    return b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
+_CODING: Final = "transfer-encoding"
+_CONTENT_LENGTH: Final = "content-length"
+_CONNECTION: Final = "connection"
+_NOT_PLAIN: Final = frozenset({"expect", "upgrade"})
+_SINGLE: Final = frozenset({"host", "content-type"})
 
 
-_EXPECT: Final = needle("Expect")
-_UPGRADE: Final = needle("Upgrade")
-_CODING: Final = needle("Transfer-Encoding")
-_CONTENT_LENGTH: Final = needle("Content-Length")
-_CONNECTION: Final = needle("Connection")
+def noting(names: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds the names of the headers that matter here in a folded block of them: these, and a few more.
+
+    One search for all: to look for one at a time costs as much for each.
+    """
+    folded = {each.lower() for each in names} | {_CODING, _CONTENT_LENGTH, _CONNECTION} | _NOT_PLAIN
+    return re.compile(f"\r\n({'|'.join(map(re.escape, sorted(folded)))}):")
 
 
 class Limits(NamedTuple):
     """What the server allows; a head beyond it is the server's to refuse.
 
     ``line``: longest request line. ``fields``: most header fields. ``field``: longest of them, its CRLF included.
-    ``single``: needles (:func:`needle`) of headers whose repetition the server refuses.
+    ``single``: names, in lower case, of headers whose repetition the server refuses.
+    ``hints``: names, in lower case, of headers that ask for a closer look. ``noted``: :func:`noting` of both.
     ``prefix``: what every path begins with (``SCRIPT_NAME``).
     """
 
     line: int = 4094
     fields: int = 100
     field: int = 8190
-    single: tuple[bytes, ...] = (b"\r\nhost:", b"\r\ncontent-type:")
+    single: frozenset[str] = _SINGLE
+    hints: frozenset[str] = frozenset()
+    noted: re.Pattern[str] = noting(_SINGLE)
     prefix: bytes = b""
 
 
@@ -54,10 +62,10 @@ class Head:
     """A request line and headers. ``get`` looks a header up by name, whatever its case, and joins repeated ones.
 
     ``path`` is decoded, as text. ``size``: bytes up to and with the empty line. ``body``: bytes that follow,
-    or :data:`CHUNKED`. ``keeps``: the client wants the connection kept.
+    or :data:`CHUNKED`. ``keeps``: the client wants the connection kept. ``hinted``: it has some of ``hints``.
     """
 
-    __slots__ = ("_block", "_folded", "body", "keeps", "method", "minor", "path", "size")
+    __slots__ = ("_block", "_folded", "body", "hinted", "keeps", "method", "minor", "path", "size")
 
     def __init__(self, method: bytes, path: bytes, minor: bytes, block: bytes, size: int) -> None:
         self.method = method.decode("latin-1")
@@ -66,63 +74,52 @@ class Head:
         self.size = size
         self.body = 0
         self.keeps = minor == b"1"
+        self.hinted = False
         self._block = block  # each header with the CRLF in front of it
-        self._folded = block.lower()
+        self._folded = block.lower().decode("latin-1")  # as text: to search bytes costs several times as much
 
     def get(self, name: str, /) -> str | None:
         """Return the header's value, or None."""
-        wanted = _NEEDLES.get(name)
-        if wanted is None:
-            wanted = needle(name)
-            if len(_NEEDLES) < _MAX_NEEDLES and name.isascii():
-                _NEEDLES[name] = wanted
-        found = self._raw(wanted)
+        found = self._raw(name.lower())
         return None if found is None else found.decode("latin-1")
 
-    def has(self, wanted: bytes) -> bool:
-        """Return whether there is a header with this needle."""
-        return wanted in self._folded
-
-    def is_plain(self, single: tuple[bytes, ...]) -> bool:
+    def is_plain(self, limits: Limits) -> bool:
         """Find where the request ends, and whether the connection is to be kept; false if it is not plain to see."""
-        folded = self._folded
-        if _EXPECT in folded or _UPGRADE in folded:
+        noted = limits.noted.findall(self._folded)
+        names = set(noted)
+        if not _NOT_PLAIN.isdisjoint(names):
             return False
-        for each in single:
-            if folded.count(each) > 1:
-                return False
-        if _CODING in folded:
-            if _CONTENT_LENGTH in folded or self.minor != b"1" or self._raw(_CODING) != b"chunked":
+        if len(names) < len(noted) and any(noted.count(each) > 1 for each in limits.single):
+            return False
+        self.hinted = not limits.hints.isdisjoint(names)
+        if _CODING in names:
+            if _CONTENT_LENGTH in names or self.minor != b"1" or self._raw(_CODING) != b"chunked":
                 return False
             self.body = CHUNKED
-        elif _CONTENT_LENGTH in folded:
+        elif _CONTENT_LENGTH in names:
             length = self._raw(_CONTENT_LENGTH)  # two of them are joined, and so no number
             if length is None or _LENGTH.fullmatch(length) is None:
                 return False
             self.body = int(length)
-        if _CONNECTION in folded:
+        if _CONNECTION in names:
             wish = (self._raw(_CONNECTION) or b"").lower()
             if wish not in {b"close", b"keep-alive"}:  # a list or an unknown word: servers differ
                 return False
             self.keeps = wish == b"keep-alive"
         return True
 
-    def _raw(self, wanted: bytes) -> bytes | None:
-        folded = self._folded
+    def _raw(self, name: str) -> bytes | None:
+        folded, wanted = self._folded, f"\r\n{name}:"
         at = folded.find(wanted)
         if at < 0:
             return None
         values = []
         while at >= 0:
             begin = at + len(wanted)
-            end = folded.find(b"\r\n", begin)
+            end = folded.find("\r\n", begin)
             values.append(self._block[begin : None if end < 0 else end].strip(b" \t"))
             at = -1 if end < 0 else folded.find(wanted, end)
         return b",".join(values)
-
-
-_MAX_NEEDLES: Final = 256
-_NEEDLES: Final[dict[str, bytes]] = {}
 
 
 def read_head(data: bytes, limits: Limits) -> Head | None:
@@ -146,7 +143,7 @@ def read_head(data: bytes, limits: Limits) -> Head | None:
     if b"%" in path:
         path = prefix + unquote_to_bytes(path[len(prefix) :])
     head = Head(method, path, minor, block, size)
-    return head if head.is_plain(limits.single) else None
+    return head if head.is_plain(limits) else None
 
 
 def _within(line: int, block: bytes, limits: Limits) -> bool:
