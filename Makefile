@@ -30,8 +30,12 @@ lint: $(STAMP)  ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## costs, beside the peers in the same run
+bench: $(STAMP)  ## costs, accuracy and goodput, beside the peers in the same run (about 10 minutes)
 	$(BIN)/python bench/breaker_cost.py
+	$(BIN)/python bench/shell_cost.py --quick
+	$(BIN)/python bench/shed_cost.py --quick
+	$(BIN)/python bench/wait_accuracy.py --trials 2
+	$(BIN)/python bench/overload.py --quick
 
 soak: $(STAMP)  ## ten times as many random cases, then ten minutes of fuzzing (about half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group soak
