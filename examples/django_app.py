@@ -1,8 +1,7 @@
 """Django: ``gunicorn --chdir examples django_app:application``.
 
-Under ASGI ``uvicorn --app-dir examples django_app:asgi_application``. Both stand behind the shedder as a whole,
-so that a refusal costs least; ``plain_application`` and ``plain_asgi_application`` are Django's own,
-which have it as ``MIDDLEWARE`` alone.
+Under ASGI ``uvicorn --app-dir examples django_app:asgi_application``. Both are wrapped by hand;
+``plain_application`` and ``plain_asgi_application`` are Django's own, which have it as ``MIDDLEWARE`` alone.
 ``SABER`` is where the service behind this one answers; by default nobody does, so ``/entrants`` shows what becomes of
 a dependency's failure: an annotated 503, at first with the reason ``dependency``, then ``circuit-open``.
 """

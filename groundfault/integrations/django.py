@@ -5,17 +5,20 @@
     MIDDLEWARE = ["groundfault.integrations.django.LoadShedderMiddleware", ...]
     GROUNDFAULT = {"service": "grouper"}
 
-Or around the whole of Django, where a refusal is cheaper and the wait is known on more servers;
-in ``wsgi.py`` or ``asgi.py``, in the place of Django's function of the same name::
+Or around Django by hand, in ``wsgi.py`` or ``asgi.py``, in the place of Django's function of the same name::
 
     from groundfault.integrations.django import get_wsgi_application
 
 Both may be used together: what has been decided around Django is not decided again inside.
+
+The middleware alone does the same: it has Django's own handlers ask the shedder before they begin. Decided in the
+chain a refusal would pass through several threads under ASGI, at a third of what a view of 10 ms costs,
+and on a busy machine refusing alone would take all there is.
 """
 
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from functools import cache
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, wraps
 from typing import Any, Final
 
 try:
@@ -27,6 +30,7 @@ try:
     from django.core.signals import got_request_exception
     from django.http import HttpRequest, HttpResponse
     from django.http.response import HttpResponseBase
+    from django.utils.module_loading import import_string
 except ImportError as missing:  # pragma: no cover  shown only where the extra is missing
     raise ImportError("groundfault.integrations.django needs django: pip install 'groundfault[django]'") from missing
 
@@ -41,6 +45,7 @@ from groundfault.wire import SHED_STATUS
 __all__ = ["LoadShedderMiddleware", "get_asgi_application", "get_wsgi_application", "shedder"]
 
 _UNCAUGHT: Final = "_groundfault_uncaught"
+_IN_USE: Final = "_groundfault_in_use"
 _SERVER_ERROR: Final = 500
 
 
@@ -70,14 +75,17 @@ def get_asgi_application() -> LoadShedder:
 
 
 class LoadShedderMiddleware:
-    """Refuses requests that waited too long, and annotates answers that a dependency is behind. Stands first.
+    """Refuses requests that waited too long, and annotates answers that a dependency is behind.
 
     Works in synchronous and asynchronous chains, and inside :func:`get_wsgi_application` and
-    :func:`get_asgi_application`, where it leaves the decision to them.
+    :func:`get_asgi_application`. A request is refused before Django begins, wherever this stands in ``MIDDLEWARE``:
+    the first of its kind gives Django's ``WSGIHandler`` and ``ASGIHandler`` a ``__call__`` that asks the shedder,
+    for applications whose ``MIDDLEWARE`` holds it. Django's test clients have handlers of their own and refuse nobody.
+    Let it stand first all the same: errors are answered that come from what stands behind it.
 
     An error that no ``process_exception`` of the application's own answers, and that a rejected, shed or
     counted-failed call is behind, is answered with an annotated 503; ``got_request_exception`` is not sent, and
-    nothing is logged, no more than for a refusal, because events have told of it and an overload is no time to mail
+    nothing is logged, because the call's own events have told of it and an overload is no time to mail
     the administrators. An error of that kind in another middleware is logged by Django, then answered alike.
     """
 
@@ -91,67 +99,52 @@ class LoadShedderMiddleware:
         if self._is_async:
             markcoroutinefunction(self)
         _learn_of_the_uncaught()
+        _stand_in_front()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve one request."""
-        decided = serving.get() is not None
-        if self._is_async:
-            return self._respond(request) if decided else self._serve_scope(request, request.scope)
-        if decided:
-            return _finished(self._respond(request))
-        scope = getattr(request, "scope", None)
-        return self._serve_environ(request) if scope is None else _finished(self._serve_scope(request, scope))
+        return self._respond(request) if self._is_async else _mended(request, self.get_response(request))
+
+    async def _respond(self, request: HttpRequest) -> HttpResponseBase:
+        return _mended(request, await self.get_response(request))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Answer an error of a view that no other middleware has answered."""
         return _answer_to(exception, request)
 
-    async def _respond(self, request: HttpRequest) -> HttpResponseBase:
-        response = self.get_response(request)
-        return _mended(request, await response if self._is_async else response)
 
-    def _serve_environ(self, request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase | None = None
-        begun: list[tuple[int, list[tuple[str, str]]]] = []
+@cache  # once per process
+def _stand_in_front() -> None:
+    """Have Django's handlers ask the shedder first, where the middleware is in use."""
+    call_wsgi, call_asgi = WSGIHandler.__call__, ASGIHandler.__call__
 
-        def app(_environ: Any, start_response: Any) -> tuple[bytes, ...]:
-            nonlocal response
-            response = _finished(self._respond(request))
-            start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
-            return ()
+    @wraps(call_wsgi)
+    def wsgi(self: Any, environ: Any, start_response: Any) -> Any:
+        app = call_wsgi.__get__(self)
+        if not _is_undecided(self):
+            return app(environ, start_response)
+        return WSGILoadShedder(app, shedder=shedder())(environ, start_response)
 
-        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], object]:
-            begun.append((int(status[:3]), headers))
-            return len
+    @wraps(call_asgi)
+    async def asgi(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        app = call_asgi.__get__(self)
+        if _is_undecided(self):
+            app = LoadShedder(app, shedder=shedder())
+        await app(scope, receive, send)
 
-        body: Any = WSGILoadShedder(app, shedder=self.shedder)(request.environ, start_response)
-        if response is None:
-            return _unlogged(b"".join(body), *begun[-1])
-        _change(response, *begun[-1])
-        if hasattr(body, "close"):
-            response._resource_closers.append(body.close)  # noqa: SLF001  as Django's own handler does with the request
-        return response
+    WSGIHandler.__call__, ASGIHandler.__call__ = wsgi, asgi
 
-    async def _serve_scope(self, request: HttpRequest, scope: Any) -> HttpResponseBase:
-        response: HttpResponseBase | None = None
-        sent: list[Any] = []
 
-        async def app(_scope: Any, _receive: Any, send: Any) -> None:
-            nonlocal response
-            response = await self._respond(request)
-            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
-            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await LoadShedder(app, shedder=self.shedder)(scope, _no_receive, send)
-        begin = sent[0]
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in begin["headers"]]
-        if response is None:
-            return _unlogged(sent[1]["body"], begin["status"], headers)
-        _change(response, begin["status"], headers)
-        return response
+def _is_undecided(handler: Any) -> bool:
+    """Return whether the middleware is in use behind a handler of Django's, and nothing in front of it has decided."""
+    if serving.get() is not None:
+        return False
+    known: bool | None = getattr(handler, _IN_USE, None)
+    if known is None:
+        chain = map(import_string, settings.MIDDLEWARE)
+        known = any(isinstance(each, type) and issubclass(each, LoadShedderMiddleware) for each in chain)
+        setattr(handler, _IN_USE, known)
+    return known
 
 
 class _Mending:
@@ -178,13 +171,10 @@ class _ASGI(_Mending, ASGIHandler):  # type: ignore[misc]  # Django ships no typ
 
 def _answer_to(error: BaseException, request: HttpRequest) -> HttpResponse | None:
     answer = answer_to(error, shedder(), accept=request.headers.get("Accept"), head=request.method == "HEAD")
-    return None if answer is None else _unlogged(answer.body, SHED_STATUS, answer.headers)
-
-
-def _unlogged(body: bytes, status: int, headers: Iterable[tuple[str, str]]) -> HttpResponse:
-    """Return a response that Django does not log as an error of the server."""
-    response = HttpResponse(body, status=status, headers=dict(headers))
-    response._has_been_logged = True  # noqa: SLF001  what Django's own log_response goes by
+    if answer is None:
+        return None
+    response = HttpResponse(answer.body, status=SHED_STATUS, headers=dict(answer.headers))
+    response._has_been_logged = True  # noqa: SLF001  not as an error of the server; what Django's log_response goes by
     return response
 
 
@@ -207,27 +197,3 @@ def _mended(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBas
         return response
     answer._resource_closers.extend(response._resource_closers)  # noqa: SLF001  or the request would never be closed
     return answer
-
-
-def _change(response: HttpResponseBase, status: int, headers: list[tuple[str, str]]) -> None:
-    """Give the response the status and the headers that the shell has made of them. Cookies are not among these."""
-    if status != response.status_code:
-        response.status_code = status
-    kept = dict(headers)
-    if kept != dict(response.items()):
-        response.headers = type(response.headers)(kept)
-
-
-def _finished(coroutine: Coroutine[Any, Any, HttpResponseBase]) -> HttpResponseBase:
-    """Run a coroutine that waits for nothing, because all it calls is synchronous."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        answer: HttpResponseBase = done.value
-        return answer
-    coroutine.close()
-    raise RuntimeError("a synchronous chain has waited")
-
-
-async def _no_receive() -> Any:
-    raise RuntimeError("Django has read the request already")

@@ -11,10 +11,10 @@ import pytest
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.core.signals import got_request_exception
+from django.core.signals import got_request_exception, request_started
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, StreamingHttpResponse
-from django.test import override_settings
+from django.test import AsyncClient, Client, override_settings
 from django.urls import path as url
 
 import groundfault.integrations.django as kit
@@ -291,6 +291,37 @@ def test_neither_a_refusal_nor_a_dependency_is_logged_as_an_error_of_the_server(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("first", ["", f"{MODULE}.Answering"])
+@pytest.mark.parametrize(("make", "ask"), [(get_wsgi_application, get_wsgi), (get_asgi_application, get_asgi)])
+def test_the_middleware_refuses_before_django_begins(make, ask, first, shedder):
+    """In the chain it would cost a third of a view under ASGI, whose every signal is sent through a thread."""
+    begun = []
+
+    def receiver(sender, **_):
+        begun.append(sender)
+
+    request_started.connect(receiver)
+    try:
+        with override_settings(MIDDLEWARE=list(filter(None, [first, OURS]))):
+            app = make()
+            assert ask(app, "/plain").status == 200
+            shedder.drain()
+            refused = ask(app, "/plain")
+        with override_settings(MIDDLEWARE=[]):
+            assert ask(make(), "/plain").status == 200, "an application without the middleware is refused"
+    finally:
+        request_started.disconnect(receiver)
+    assert refused.annotation == ("handled", "draining", "grouper")
+    assert len(begun) == 2
+
+
+def test_the_test_client_of_django_is_never_refused(shedder):
+    shedder.drain()
+    with override_settings(MIDDLEWARE=[OURS]):
+        assert Client().get("/plain").content == b"plain"
+        assert asyncio.run(AsyncClient().get("/plain")).content == b"plain"
+
+
 def test_what_a_middleware_raises_is_answered_too(get):
     result = get("/plain", "troubled")
     assert (result.status, result.annotation) == (503, ANNOTATED)
@@ -306,7 +337,7 @@ def test_cookies_and_headers_of_the_application_stay(get):
 def test_a_stream_comes_through_whole_and_ends_the_request(get, way, site, shedder):
     assert get("/stream").body == b"ab"
     assert shedder.snapshot().in_flight == 0
-    if way[1] is get_wsgi:
+    if way[1] is get_wsgi:  # under ASGI the view streams otherwise
         assert site.seen == [True], "the context has ended before the stream has"
 
 
