@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from math import inf, isfinite
 from typing import Any, Final
 
 from groundfault.doctor.machine import Machine, examine
@@ -72,7 +73,7 @@ def try_server(server: Server) -> Finding:
         server.version,
         _verdict(server, signal, worst),
         signal,
-        None if signal == "none" else worst,
+        worst if isfinite(worst) else None,
         any(reading.kept_alive for reading in best),
         best[-1].refused,
         notes=server.notes,
@@ -80,7 +81,7 @@ def try_server(server: Server) -> Finding:
 
 
 def _worst(readings: list[Reading]) -> float:
-    return max(float("inf") if each.error_s is None else abs(each.error_s) for each in readings)
+    return max(inf if each.error_s is None else abs(each.error_s) for each in readings)
 
 
 def _verdict(server: Server, signal: str, worst_s: float) -> str:

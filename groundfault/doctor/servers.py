@@ -1,5 +1,6 @@
 """The servers that can be tried, and how each is started with one worker, so that one request holds up all others."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ __all__ = ["SERVERS", "Running", "Server", "ServerError", "running", "server_nam
 START_S: Final = 15.0
 """How long a server may take until it answers; one second is usual."""
 _STOP_S: Final = 5.0
+_NOT_HANDED_ON: Final = frozenset({"GROUNDFAULT_DISABLED", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"})
 _POLL_S: Final = 0.02
 
 
@@ -186,12 +188,19 @@ def running(server: Server, answers: Callable[[int], bool] | None = None) -> Ite
         log = Path(place) / "log"
         command = [sys.executable, *(word.replace("{port}", str(port)) for word in server.command)]
         with log.open("wb") as said:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=place)  # noqa: S603  from the table above
+            process = subprocess.Popen(  # noqa: S603  from the table above
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=place, env=_environment()
+            )
         try:
             _await_answer(process, port, log, answers or _answers)
             yield Running(port, process.pid)
         finally:
             _stop(process)
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without what would have a server started otherwise, or look at nothing."""
+    return {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
 
 
 def _await_answer(process: "subprocess.Popen[bytes]", port: int, log: Path, answers: Callable[[int], bool]) -> None:

@@ -57,7 +57,8 @@ def connection_of_asgi(scope: object, receive: object, send: object) -> Connecti
         if isinstance(known, Connection):
             return known
         made = _made(server.way(owner))
-        setattr(holder, _ATTRIBUTE, made)
+        with suppress(AttributeError):  # one with slots: then it is made anew for each request
+            setattr(holder, _ATTRIBUTE, made)
     except Exception as error:  # noqa: BLE001  a server of another shape than expected must not cost the request
         note_internal_error("way to the connection", error)
         return _NO_CONNECTION
@@ -69,7 +70,7 @@ def _made(way: Way) -> Connection:
     if transport is None:
         return Connection(None, drains_bodies=way.drains_bodies)
     if not hasattr(transport, "get_extra_info"):
-        return _of_twisted(transport)
+        return _below(transport, way)
     return connection_of_transport(transport, streams=way.streams, drains_bodies=way.drains_bodies)
 
 
@@ -97,20 +98,21 @@ def connection_of_transport(
     )
 
 
-def _of_twisted(transport: Any) -> Connection:
+def _below(transport: Any, way: Way) -> Connection:
+    """Return the connection of a transport of Twisted's or a stream of trio's: another beneath it means TLS."""
     tls = False
     for _ in range(3):
         sock = getattr(transport, "socket", None)
         if sock is not None:
             note_listener(sock)
-            return Connection(sock, tls=tls)
-        transport, tls = getattr(transport, "transport", None), True
+            return Connection(sock, tls=tls, streams=way.streams, drains_bodies=way.drains_bodies)
+        transport, tls = getattr(transport, "transport", None) or getattr(transport, "transport_stream", None), True
     return _NO_CONNECTION
 
 
 # --- connections without an object of their own -----------------------------------------------------------------------
 
-_MAX_NAMES: Final = 65_536
+_MAX_NAMES: Final = 16_384  # of half a kilobyte each: whoever opens connections must not fill the memory
 # By socket or name, how many segments have come; in a list, so that a known one is found but not set anew.
 _of_sockets: "WeakKeyDictionary[Any, list[int]]" = WeakKeyDictionary()
 _of_names: "dict[Any, list[int]]" = {}

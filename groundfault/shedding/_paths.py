@@ -67,7 +67,9 @@ def _holder_of_hypercorn(stream: Any) -> Any:
 
 def _way_of_hypercorn(stream: Any) -> Way:
     protocol = stream.send.__self__
-    return Way(protocol.send.__self__.writer.transport, getattr(protocol, "streams", None))
+    server = protocol.send.__self__
+    writer = getattr(server, "writer", None)  # on trio a stream, which holds the socket
+    return Way(server.stream if writer is None else writer.transport, getattr(protocol, "streams", None))
 
 
 def _holder_of_daphne(request: Any) -> Any:

@@ -82,6 +82,8 @@ def _watch(limiter: Any) -> str | None:
 
 def _derive(kind: type[Any]) -> type | str:
     """Return a class like ``kind`` that asks before it gives a thread away, or why there can be none."""
+    if kind.__module__.endswith("._trio"):
+        return "anyio's thread limiter is trio's, which gives threads away by itself"
     if not inspect.iscoroutinefunction(getattr(kind, "acquire", None)) or not callable(getattr(kind, "release", None)):
         return f"anyio's thread limiter is a {kind.__name__} that is not known here"
 

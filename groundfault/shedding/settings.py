@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_network
-from math import isfinite
 from typing import Any, Literal, TypedDict
 
 from groundfault.errors import SettingsError
@@ -119,7 +118,7 @@ def _check_service(service: object) -> None:
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # nor is a NaN
         raise _outside(name, value, f"a number between {low:g} and {high:g}")
 
 

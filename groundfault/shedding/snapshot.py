@@ -14,9 +14,8 @@ __all__ = ["ShedderSnapshot"]
 class ShedderSnapshot:
     """One shedder at one moment, for pages and scrapes. Times are seconds.
 
-    ``signal`` is where the last wait came from: ``tcp-info``, ``sock-diag``, ``request-start``, ``in-process`` or
-    ``none``;
-    ``resolution_s`` is the least difference that it shows, None if that is not known;
+    ``signal`` is where the last wait came from: ``tcp-info``, ``sock-diag``, ``mod-wsgi``, ``request-start``,
+    ``in-process`` or ``none``; ``resolution_s`` is the least difference that it shows, None if that is not known;
     ``signals_refused`` says of better ones why they cannot be used.
     ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
     admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too; ``abandoned`` are those of

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,24 @@ def saw(monkeypatch):
         (SOME, [reading(0.0), reading(0.0), reading(0.0)], "wrong", WRONG),
         (SOME, [reading(None)], "no signal", WRONG),
         (BLIND, [reading(None)], "blind", 0),
+        (SOME, [reading(0.0, true_s=float("inf"))] * 3, "wrong", WRONG),
     ],
 )
 def test_the_verdict_of_a_server(saw, server, attempts, verdict, code):
     saw(*attempts)
     finding = try_server(server)
     assert (finding.verdict, finding.code) == (verdict, code)
+    json.dumps(asdict(finding), allow_nan=False)
+
+
+def test_what_is_set_for_others_does_not_change_how_a_server_is_tried(monkeypatch):
+    for name in ("GROUNDFAULT_DISABLED", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("GROUNDFAULT_SERVICE", "grouper")
+    told = Server("told", "pytest", ("-c", "import os; raise SystemExit(' '.join(sorted(os.environ)))"), ())
+    names = set(try_server(told).failure.split())
+    assert "GROUNDFAULT_SERVICE" in names
+    assert not names & {"GROUNDFAULT_DISABLED", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"}
 
 
 def test_the_error_is_that_of_the_best_attempt(saw):

@@ -51,6 +51,44 @@ def test_the_way_to_the_socket_under_asgi(server_end):
     assert isinstance(connection_of_asgi({}, None, None).read(), str)
 
 
+def test_a_server_whose_objects_take_no_attribute_is_measured_as_well(server_end):
+    class Protocol:
+        __slots__ = ("transport",)
+
+        async def receive(self):
+            pass
+
+    protocol = Protocol()
+    protocol.transport = SimpleNamespace(get_extra_info={"socket": server_end}.get)
+    assert isinstance(connection_of_asgi({}, protocol.receive, None).read(), Bracket)
+
+
+@pytest.mark.parametrize(("layers", "tls"), [(0, False), (1, True)])
+def test_the_way_to_the_socket_under_hypercorn_on_trio(server_end, layers, tls):
+    stream = SimpleNamespace(socket=server_end)
+    for _ in range(layers):
+        stream = SimpleNamespace(transport_stream=stream)
+    server = type("TCPServer", (), {"stream": stream, "protocol_send": lambda self: None})()
+    protocol = type("H2Protocol", (), {"streams": {1: None}, "stream_send": lambda self: None})()
+    protocol.send = server.protocol_send
+    http = type("HTTPStream", (), {"__module__": "hypercorn.protocol.http_stream", "app_send": lambda self: None})()
+    http.send = protocol.stream_send
+    connection = connection_of_asgi({}, None, http.app_send)
+    assert isinstance(connection.read(), str if tls else Bracket)  # the handshake hides the first one's wait
+    assert isinstance(connection.read(), Bracket)
+    protocol.streams[3] = None
+    assert connection.read().startswith("HTTP/2 with several streams")
+    assert connection_of_asgi({}, None, http.app_send) is connection
+
+
+@pytest.mark.parametrize("multithread", [True, False])
+def test_what_came_before_is_known_on_servers_that_name_no_threads(server_end, multithread):
+    """gevent.pywsgi keeps connections: what is pipelined there must not look like the first request on one."""
+    environ = {"wsgi.input": server_end, "wsgi.multithread": multithread}
+    assert connection_of_wsgi(environ).read().exact
+    assert connection_of_wsgi(environ)._segments == 1
+
+
 @pytest.mark.parametrize(
     ("queued", "waited_s"),
     [

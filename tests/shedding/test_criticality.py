@@ -261,3 +261,11 @@ def test_a_path_beyond_ascii_is_the_same_on_both_protocols(make_driver, sink):
 def test_a_shedder_says_what_its_rules_are():
     shedder = Shedder(sinks=Sinks(), criticality=[{"criticality": "sheddable", "path": "/suggest*"}])
     assert "path='/suggest*'" in repr(shedder.snapshot().settings.criticality)
+
+
+def test_nobody_known_is_trusted_by_no_callable():
+    """The address of a connection that has been reset is not there to be judged."""
+    asked = []
+    trust = Rules(ShedderSettings(trusted_callers=lambda peer: asked.append(peer) is None), killed=False).trust
+    assert [trust.believes(peer) for peer in (None, "", "10.0.0.1")] == [True, False, True]
+    assert asked == ["10.0.0.1"]

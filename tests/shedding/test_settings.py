@@ -5,6 +5,8 @@ from groundfault.shedding.settings import RequestInfo, ShedderSettings
 from groundfault.vocabulary import Mode
 
 _NONSENSE = [
+    ("deadline_s", 10**400),  # no float is as large
+    ("retry_after_s", (1, 10**400)),
     ("service", ""),
     ("service", "Upper"),
     ("service", "a\r\nb"),
