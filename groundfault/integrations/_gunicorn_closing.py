@@ -2,15 +2,18 @@
 
 Closing a socket with unread bytes in it resets the connection, and the reset may overtake the answer. So gunicorn
 from 26.0 on half-closes and then waits for the peer, up to two seconds: in the sync worker, or on the main thread of
-gthread. Here a connection whose request has been read to its end is closed at once; for any other a thread reads
-what comes and throws it away, until the peer has closed, is silent for two seconds, or has had ten.
+gthread. Here a connection whose request has been read to its end, with nothing behind it, is closed at once; for any
+other a thread reads what comes and throws it away, until the peer has closed, is silent for two seconds, or has had
+ten.
 """
 
 import selectors
 import socket
 import sys
+import termios
 from collections import OrderedDict
 from contextlib import suppress
+from fcntl import ioctl
 from threading import Event, Lock, Thread
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +32,7 @@ _IDLE_S: Final = 1.0  # a thread with nothing to see off ends
 _TICK_S: Final = 0.25
 _AT_ONCE: Final = 4  # chunks read by whoever closes, before the thread takes over
 _CHUNK: Final = 262_144
+_NOTHING: Final = bytes(4)  # an int of C
 # tcp(7): "MSG_TRUNC causes the received bytes of data to be discarded, rather than passed back": nothing is copied.
 _DISCARD: Final = socket.MSG_DONTWAIT | (socket.MSG_TRUNC if sys.platform == "linux" else 0)
 
@@ -53,17 +57,21 @@ class Closer:
         self._scratch = bytearray(_CHUNK)
 
     def note_read_to_end(self, sock: Any) -> None:
-        """Remember that nothing is left unread on this connection: it may be closed at once, and is about to be."""
+        """Remember that this connection's request has been read to its end, and that it is about to be closed."""
         self._read_to_end.add(sock.fileno())
 
     def close(self, sock: Any, *_args: object, **_options: object) -> None:
         """Close, at once or in the background. Never raises, never waits; takes the place of gunicorn's own."""
         fd = sock.fileno()
-        if fd in self._read_to_end:
-            self._read_to_end.discard(fd)
-            _close(sock)
+        read_to_end = fd in self._read_to_end
+        self._read_to_end.discard(fd)
+        leaving = self._leaving.get(fd)
+        if leaving is not None and leaving.sock is sock:  # closed twice, as gunicorn does after an error in an answer
             return
         try:
+            if read_to_end and _is_empty(fd):
+                _close(sock)
+                return
             sock.shutdown(socket.SHUT_WR)
             sock.settimeout(0.0)
             if self._emptied(sock):
@@ -161,6 +169,11 @@ class Closer:
     def __len__(self) -> int:
         """How many connections are being seen off."""
         return len(self._leaving)
+
+
+def _is_empty(fd: int) -> bool:
+    """Return whether nothing has come since, such as a pipelined request. Raises OSError as the socket would."""
+    return ioctl(fd, termios.FIONREAD, _NOTHING) == _NOTHING
 
 
 def _close(sock: Any) -> None:

@@ -22,24 +22,30 @@ QUIET_S: Final = 0.5
 _CLOSING_QUIET_S: Final = 0.1  # handshakes under way when the door closed have ended: their round trips are shorter
 _MARGIN_S: Final = 1.0  # before graceful_timeout, at which the master kills
 
-_PARENT: Final = 1  # field of /proc/<pid>/stat after the name: state, ppid, …
+# Fields of /proc/<pid>/stat after the name, proc_pid_stat(5): state, ppid, …, startstack. A fork keeps its parent's
+# stack, and exec gives a new one: so a sibling is known from a new master, which is a child of the old one as well.
+_PARENT: Final = 1
+_STACK: Final = 25
 
 
 def server_is_stopping(listeners: Iterable[Any], parent: int) -> bool:
     """Return whether nobody is left to take connections from these listeners but this worker and its siblings.
 
     Asked of ``/proc``: the parent has closed them, and nobody else holds them, such as a new master after SIGUSR2.
-    False where that cannot be read: then this is taken for a reload, and the worker just stops.
+    False where that cannot be read, and where they were handed in from outside: then this is taken for a reload, and
+    the worker just stops.
     """
     try:
+        listeners = list(listeners)
         wanted = {f"socket:[{os.fstat(each.fileno()).st_ino}]" for each in listeners}
-        if not wanted or _holds(parent, wanted):
+        if not wanted or any(_is_handed_in(each, parent) for each in listeners) or _holds(parent, wanted):
             return False
+        siblings = parent, _origin(os.getpid())[1]
         for name in os.listdir("/proc"):  # noqa: PTH208  as in the rest of this function, names are enough
             if not name.isdecimal() or int(name) in {parent, os.getpid()}:
                 continue
             with suppress(OSError, ValueError, IndexError):  # gone, or another user's
-                if _parent_of(int(name)) != parent and _holds(int(name), wanted):
+                if _origin(int(name)) != siblings and _holds(int(name), wanted):
                     return False
     except (OSError, ValueError):
         return False
@@ -55,9 +61,23 @@ def _holds(pid: int, wanted: set[str]) -> bool:
     return False
 
 
-def _parent_of(pid: int) -> int:
+def _origin(pid: int) -> tuple[int, int]:
+    """Return the process's parent, and where its stack began when its program was started."""
     with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123  as above
-        return int(stat.read().rpartition(b")")[2].split()[_PARENT])
+        said = stat.read().rpartition(b")")[2].split()
+    return int(said[_PARENT]), int(said[_STACK])
+
+
+def _is_handed_in(listener: Any, master: int) -> bool:
+    """Return whether somebody outside made this socket, and will serve it later: systemd, or who is behind ``fd://``.
+
+    Such a one is not always to be seen in ``/proc``, belonging to root.
+    """
+    cfg = getattr(listener, "conf", None)
+    if cfg is None:
+        return False
+    passed: object = cfg.env_orig.get("LISTEN_PID")  # sd_listen_fds(3); gunicorn asks for the same
+    return passed == str(master) or any(isinstance(each, int) for each in cfg.address)
 
 
 class Stop:
@@ -115,6 +135,7 @@ def _close_the_door(listener: Any) -> None:
 
     Without this some would come between the last look and the end of the process, and be reset. A client whose SYN
     goes unanswered repeats it after a second, and then finds a closed port or the next server.
+    The filter is the socket's, not this process's, and ends with it: so never for one that somebody goes on to use.
     """
     if getattr(listener, "family", None) not in {socket.AF_INET, socket.AF_INET6}:
         return

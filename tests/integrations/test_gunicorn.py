@@ -238,6 +238,33 @@ def test_a_connection_read_to_its_end_is_closed_at_once(stack):
     assert client.recv(100) == b""
 
 
+def test_a_request_that_was_pipelined_costs_nobody_the_end_of_an_answer(stack):
+    closer, (server, client) = Closer(), pair(stack)
+    answer = b"y" * 200_000
+    server.sendall(answer)
+    client.sendall(PLAIN)  # behind the request that was read to its end
+    closer.note_read_to_end(server)
+    closer.close(server)
+    received = b""
+    while chunk := client.recv(65_536):
+        received += chunk
+    assert received == answer
+    client.close()
+    await_empty(closer)
+
+
+def test_a_connection_that_is_closed_twice_is_seen_off_once(stack):
+    closer, (server, client) = Closer(), pair(stack)
+    client.sendall(b"unread")
+    closer.close(server)
+    closer.note_read_to_end(server)
+    closer.close(server)
+    assert len(closer) == 1
+    assert server.fileno() != -1
+    assert not closer._read_to_end
+    closer.finish(0.0)
+
+
 def test_a_connection_with_something_left_unread_is_seen_off(stack):
     closer, (server, client) = Closer(), pair(stack)
     client.sendall(b"unread")
@@ -367,6 +394,49 @@ def test_a_server_stops_only_if_nobody_else_can_take_its_connections(stack):
         other_process(inner, listener.fileno())  # a new master after USR2, say: its parent is not ours
         assert not server_is_stopping([listener], master)
     assert server_is_stopping([listener], master)
+
+
+def test_a_new_master_that_has_no_workers_yet_is_no_sibling(stack):
+    """After SIGUSR2 it is a child of the old master, as the old workers are, and holds the listeners as they do."""
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    new = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    old = f"""
+import os, subprocess, sys
+new = subprocess.Popen({new!r}, stdin=subprocess.PIPE, pass_fds=[{listener.fileno()}])
+os.close({listener.fileno()})
+print("begun", flush=True)
+sys.stdin.read()
+new.communicate()
+"""
+    master = subprocess.Popen(
+        [sys.executable, "-c", old], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[listener.fileno()]
+    )
+    stack.callback(master.communicate, timeout=10)
+    assert master.stdout is not None
+    assert master.stdout.readline() == b"begun\n"
+    assert not server_is_stopping([listener], master.pid)
+
+
+class HandedIn(socket.socket):
+    """As gunicorn has listeners: with the configuration they were made by."""
+
+    conf: SimpleNamespace
+
+
+@pytest.mark.parametrize(
+    ("passed", "address", "stops"),
+    [("master", [("", 80)], False), ("1", [("", 80)], True), (None, [3], False), (None, ["/run/s"], True)],
+    ids=["systemd", "for another process", "fd://", "its own"],
+)
+def test_a_listener_that_was_handed_in_is_served_again_later_and_its_door_stays_open(stack, passed, address, stops):
+    """Whoever holds it meanwhile may be root, whom /proc does not show."""
+    listener = stack.enter_context(HandedIn())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    master = other_process(stack)
+    env = {} if passed is None else {"LISTEN_PID": passed.replace("master", str(master)), "LISTEN_FDS": "1"}
+    listener.conf = SimpleNamespace(env_orig=env, address=address)
+    assert server_is_stopping([listener], master) is stops
 
 
 def test_a_closed_door_lets_nobody_in_and_loses_nobody_who_is_inside(stack):
