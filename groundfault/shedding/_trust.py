@@ -23,9 +23,7 @@ class Trust:
         self._known: dict[str, bool] = {}
 
     def believes(self, peer: str | None) -> bool:
-        """Return whether the peer is trusted. One without an address, as on a unix socket, is; "", of whom nothing is
-        known, is not.
-        """
+        """Return whether the peer is trusted. One without an address, as on a unix socket, is; "" is nobody."""
         if not peer:
             return peer is None
         if self._callers is not None:
