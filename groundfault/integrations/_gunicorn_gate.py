@@ -18,7 +18,7 @@ from gunicorn.util import http_date
 from groundfault import wire
 from groundfault._clock import monotonic
 from groundfault.shedding._connection import connection_of_wsgi
-from groundfault.shedding._head import CHUNKED, Head, Limits, noting, read_head
+from groundfault.shedding._head import CHUNKED, Form, Head, Limits, noting, read_head, read_plainest
 from groundfault.shedding._listener import note_listener
 from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, refuse_outright, retry_after
 from groundfault.shedding._rules import Rules
@@ -31,7 +31,7 @@ from groundfault.vocabulary import Reason
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Gate", "Refused", "is_read_to_end", "limits_of"]
+__all__ = ["Answer", "Gate", "Refused", "is_read_to_end", "limits_of"]
 
 CLEAR_S: Final = 0.002
 """A wait up to this is none: the control law admits it whatever happens, so the parser may have it at once."""
@@ -49,6 +49,13 @@ _MAX_ANSWERS: Final = 256
 
 _DEFAULT_LINE: Final = 8190  # gunicorn's MAX_REQUEST_LINE and DEFAULT_MAX_HEADERFIELD_SIZE, for 0 and beyond
 _DEFAULT_FIELDS: Final = 32_768
+
+
+Answer = tuple[bytes, int, bool]
+"""What to send to a request that is no more than so many bytes in the socket's buffer; is the connection to be kept?
+
+Without names, and so without a microsecond of each refusal.
+"""
 
 
 class Refused(NamedTuple):
@@ -109,8 +116,8 @@ class Gate:
         self._refused: Counter[Reason] = Counter()
         self._logged_at = monotonic()
         self._second = -1
-        self._date = b""
-        self._answers: dict[tuple[object, ...], bytes] = {}  # of this second
+        self._date = ""
+        self._answers: dict[_Whole, bytes] = {}  # of this second
 
     def around(self, app: "WSGIApplication") -> "WSGIApplication":
         """Find the application's shedder, or protect it with one of our own, and hand over what is decided here."""
@@ -132,23 +139,26 @@ class Gate:
         for shedder in live_shedders():
             shedder.drain()
 
-    def look(self, sock: Any, addr: Any, conn: Any = None) -> Refused | Visit | None:
+    def look(self, sock: Any, addr: Any, conn: Any = None, *, may_keep: bool = False) -> "_Verdict":
         """Decide about the request whose first bytes lie on ``sock``; None leaves it to the parser and the middleware.
 
         ``conn``: gunicorn's own object for a connection that may have served requests before.
+        ``may_keep``: the connection may be kept after a refusal.
         Nothing is consumed. Never raises. An admitted one has to be handed over (:meth:`hand_over`).
         """
         shedder = self.shedder
         if shedder is None or not self.is_plain or shedder.bypassed:
             return None
         try:
-            return self._decide(shedder, sock, addr, conn)
+            return self._decide(shedder, sock, addr, conn, may_keep)
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
             shedder.failed("gunicorn gate", error)
             return None
 
-    def _decide(self, shedder: Shedder, sock: Any, addr: Any, conn: Any) -> Refused | Visit | None:
-        if (not (self._waiting or self.draining) and _is_clear(sock)) or not _is_between_requests(conn):
+    def _decide(self, shedder: Shedder, sock: Any, addr: Any, conn: Any, may_keep: bool) -> "_Verdict":  # noqa: FBT001  called once
+        if not (self._waiting or self.draining) and _is_clear(sock):
+            return None
+        if conn is not None and not _is_between_requests(conn):
             return None
         # The bytes first and the reading after them: had they come in between, it would speak of the handshake.
         try:
@@ -159,15 +169,19 @@ class Gate:
         self._waiting = isinstance(reading, Bracket) and reading.lower_s > CLEAR_S
         if not (self._waiting or self.draining):
             return None
+        u = None
+        if shedder.is_refusing(on_loop=False):
+            plainest = read_plainest(data, self._limits)
+            if plainest is not None:
+                path, keeps, form = plainest
+                u = random()
+                reason = refuse_outright(shedder, "", path, reading, u, on_loop=False)
+                if reason is not None:
+                    keeps = keeps and may_keep
+                    return self._bytes(shedder.rules, reason, form, keep=keeps), len(data), keeps
         head = read_head(data, self._limits)
         if head is None:
             return None
-        u = None
-        if not head.hinted and shedder.is_refusing(on_loop=False):
-            u = random()
-            reason = refuse_outright(shedder, head.method, head.path, reading, u, on_loop=False)
-            if reason is not None:
-                return _refused(shedder.rules, reason, head, data)
         peer = addr[0] if isinstance(addr, tuple) else None
         visit = arrive(
             shedder,
@@ -203,27 +217,29 @@ class Gate:
 
     def answer(self, refused: Refused, *, keep: bool) -> bytes:
         """Return the annotated 503, byte for byte what the middleware's becomes in gunicorn, and count it."""
-        reason, head, rules = refused.reason, refused.head, refused.rules
-        now = monotonic()
-        self._count(now, reason)
-        if int(now) != self._second:
-            self._second = int(now)
-            self._date = http_date().encode("ascii")
-            self._answers = {}
-        form = (reason, rules.settings.service, head.get("Accept"), head.method == "HEAD", head.minor, keep)
-        if rules.settings.retry_after_s is None:
-            known = self._answers.get(form)
-            if known is None:
-                known = _answer(form, self._date)
-                if len(self._answers) < _MAX_ANSWERS:
-                    self._answers[form] = known
-            return known
-        return _answer(form, self._date, retry_after(rules, reason))
+        head = refused.head
+        form = (head.method == "HEAD", head.minor, head.get("Accept"))
+        return self._bytes(refused.rules, refused.reason, form, keep=keep)
 
-    def _count(self, now: float, reason: Reason) -> None:
+    def _bytes(self, rules: Rules, reason: Reason, form: Form, *, keep: bool) -> bytes:
+        now = monotonic()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._date = http_date()
+            self._answers = {}
         self._refused[reason] += 1
         if now - self._logged_at >= _LOG_S:
             self.log_refusals(now)
+        settings = rules.settings
+        later = None if settings.retry_after_s is None else retry_after(rules, reason)  # drawn anew each time
+        whole = (reason, settings.service, later, keep, form)
+        known = self._answers.get(whole)
+        if known is None:
+            known = _bytes_of(whole, self._date)
+            if len(self._answers) < _MAX_ANSWERS:
+                self._answers[whole] = known
+        return known
 
     def log_refusals(self, now: float) -> None:
         """Say how many have been refused here since it was said last: they are in no access log."""
@@ -268,17 +284,18 @@ def _is_clear(sock: Any) -> bool:
     return bool(min(recv_ms, sent_ms) / 1e3 <= CLEAR_S)
 
 
-_Form = tuple[Reason, str, str | None, bool, bytes, bool]
-"""What an answer depends on, but for the date: reason, service, accept, head, minor, keep."""
+_Verdict = Answer | Refused | Visit | None
+_Whole = tuple[Reason, str, tuple[str, str] | None, bool, Form]
+"""What an answer depends on, but for the date: reason, service, when to try again, whether it is kept, and its form."""
 
 
-def _answer(form: _Form, date: bytes, later: tuple[str, str] | None = None) -> bytes:
-    reason, service, accept, head, minor, keep = form
+def _bytes_of(whole: _Whole, date: str) -> bytes:
+    reason, service, later, keep, (head, minor, accept) = whole
     answer = wire.answer(reason, service, accept=accept, head=head)
     lines = [
         f"HTTP/1.{minor.decode()} {wire.SHED_STATUS} Service Unavailable",
         f"Server: {SERVER}",
-        f"Date: {date.decode()}",
+        f"Date: {date}",
         f"Connection: {'keep-alive' if keep else 'close'}",
         *(f"{name}: {value}" for name, value in answer.headers),
         *(() if later is None else (": ".join(later),)),

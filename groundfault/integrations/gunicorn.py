@@ -5,6 +5,7 @@ In a configuration file ``install(globals())`` as its last line does the same be
 """
 
 import signal
+import socket
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from ipaddress import ip_address
@@ -45,6 +46,8 @@ class _Kit:
         self.gate = Gate(self, threads=isinstance(self, gthread.ThreadWorker))
         self.closer = Closer()
         self.stop = Stop(self.drain_s)
+        self._kinds: dict[Any, tuple[int, int, int]] = {}  # of each listener, what its connections are made of
+        self._notified_at = float("-inf")
 
     def init_process(self) -> None:
         """Begin in the worker's process. Here gunicorn's own way of closing is replaced, for this process alone.
@@ -74,8 +77,14 @@ class _Kit:
         super().handle_exit(sig, frame)  # type: ignore[misc]  # as above
 
     def notify(self) -> None:
-        """Tell the master that this worker lives; called in every round of its loop."""
-        super().notify()  # type: ignore[misc]  # as above
+        """Tell the master that this worker lives; called in every round of its loop.
+
+        Twenty times a second at most: it is a system call, and the master's patience is counted in seconds.
+        """
+        now = monotonic()
+        if now - self._notified_at >= _TICK_S:
+            self._notified_at = now
+            super().notify()  # type: ignore[misc]  # as above
         if self.stop.begun and self.alive and self.stop.is_over(monotonic(), self.sockets):
             self.alive = False
 
@@ -97,7 +106,16 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
     def accept(self, listener: Any) -> None:
         """Take one connection and serve it."""
         # As gunicorn's, without three system calls: such a socket blocks and is closed on exec already (PEP 446).
-        client, addr = listener.accept()
+        # And without looking two enumerations up for each connection, at a microsecond.
+        kind = self._kinds.get(listener)
+        if kind is None:
+            client, addr = listener.accept()
+            own = getattr(listener, "sock", None)
+            if isinstance(own, socket.socket):
+                self._kinds[listener] = (int(own.family), int(own.type), own.proto)
+        else:
+            descriptor, addr = listener.sock._accept()  # noqa: SLF001  what socket.accept() calls
+            client = socket.socket(*kind, fileno=descriptor)
         self.handle(listener, client, addr)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -107,6 +125,14 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
         verdict = self.gate.look(client, addr)
         if verdict is None:
             super().handle(listener, client, addr)
+        elif type(verdict) is tuple:
+            data, consumed, _ = verdict
+            try:
+                client.recv(consumed)
+                client.sendall(data)
+                client.close()
+            except OSError as error:
+                self._left(client, error)
         elif isinstance(verdict, Refused):
             self._refuse(client, verdict)
         else:
@@ -122,12 +148,18 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
             client.recv(refused.consumed)
             client.sendall(self.gate.answer(refused, keep=False))
         except OSError as error:
-            self.log.debug("groundfault: the client of a refused request has gone: %s", error)
+            self._left(client, error)
+            return
         if refused.whole:
             with suppress(OSError):
                 client.close()
         else:
             self.closer.close(client)
+
+    def _left(self, client: Any, error: OSError) -> None:
+        self.log.debug("groundfault: the client of a refused request has gone: %s", error)
+        with suppress(OSError):
+            client.close()
 
     def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
         """Serve a parsed request, and note whether its connection may be closed at once."""
@@ -149,11 +181,16 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
         """Serve or refuse the next request of a connection, in a thread of the worker's."""
         if self.stop.begun:
             self.stop.saw(monotonic())
-        verdict = self.gate.look(conn.sock, conn.client, conn)
+        verdict = self.gate.look(conn.sock, conn.client, conn, may_keep=self._may_keep())
         if verdict is None:
             return super().handle(conn)
+        if type(verdict) is tuple:
+            data, consumed, keep = verdict
+            return self._send(conn, consumed, data, whole=True, keep=keep)
         if isinstance(verdict, Refused):
-            return self._refuse(conn, verdict)
+            keep = verdict.whole and verdict.head.keeps and self._may_keep()
+            data = self.gate.answer(verdict, keep=keep)
+            return self._send(conn, verdict.consumed, data, whole=verdict.whole, keep=keep)
         conn.data_ready = True  # it has been seen: there is no need to wait for it
         self.gate.hand_over(verdict)
         try:
@@ -162,25 +199,25 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
             self.gate.hand_over(None)
             verdict.close()
 
-    def _refuse(self, conn: Any, refused: Refused) -> Any:
-        keep = (
-            refused.whole
-            and refused.head.keeps
-            and self.alive
+    def _may_keep(self) -> bool:
+        return (
+            self.alive
             and not self.stop.begun
             and self.cfg.keepalive > 0
             and len(_kept_alive(self)) < self.max_keepalived
         )
+
+    def _send(self, conn: Any, consumed: int, data: bytes, *, whole: bool, keep: bool) -> Any:
         sock = conn.sock
         try:
             sock.settimeout(None)
-            sock.recv(refused.consumed)
-            sock.sendall(self.gate.answer(refused, keep=keep))
+            sock.recv(consumed)
+            sock.sendall(data)
             conn.init()  # what comes after looks into the connection's parser
         except OSError as error:
             self.log.debug("groundfault: the client of a refused request has gone: %s", error)
             keep = False
-        if refused.whole and not keep:
+        if whole and not keep:
             self.closer.note_read_to_end(sock)
         return keep if _ANSWERS_BY_VALUE else (keep, conn)
 

@@ -7,10 +7,11 @@ and it never finds the end of a request where the server would not.
 
 import re
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["CHUNKED", "Head", "Limits", "noting", "read_head"]
+__all__ = ["CHUNKED", "Form", "Head", "Limits", "noting", "read_head", "read_plainest"]
 
 CHUNKED: Final = -1
 
@@ -21,13 +22,18 @@ _HEAD: Final = re.compile(
     rb"(?!CONNECT )([A-Z]{3,20}) (/(?!/)[!\"$-~]*+) HTTP/1\.([01])"
     rb"((?:\r\n[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+)*)\r\n\r\n"
 )
+_PERCENT: Final = ord("%")  # to look for a byte costs a fifth of what a string of one does
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 
 
 _CODING: Final = "transfer-encoding"
 _CONTENT_LENGTH: Final = "content-length"
 _CONNECTION: Final = "connection"
+_ACCEPT: Final = "accept"
+_KEEP: Final = "keep-alive"
+_WISHES: Final = frozenset({"close", _KEEP})
 _NOT_PLAIN: Final = frozenset({"expect", "upgrade"})
+_WITH_MORE: Final = _NOT_PLAIN | {_CODING, _CONTENT_LENGTH}
 _SINGLE: Final = frozenset({"host", "content-type"})
 
 
@@ -36,8 +42,10 @@ def noting(names: Iterable[str]) -> re.Pattern[str]:
 
     One search for all: to look for one at a time costs as much for each.
     """
-    folded = {each.lower() for each in names} | {_CODING, _CONTENT_LENGTH, _CONNECTION} | _NOT_PLAIN
-    return re.compile(f"\r\n({'|'.join(map(re.escape, sorted(folded)))}):")
+    folded = {each.lower() for each in names} | {_CODING, _CONTENT_LENGTH, _CONNECTION, _ACCEPT} | _NOT_PLAIN
+    by_letter = [list(group) for _, group in groupby(sorted(folded), key=lambda name: name[:1])]
+    each = (f"{re.escape(group[0][:1])}(?:{'|'.join(re.escape(name[1:]) for name in group)})" for group in by_letter)
+    return re.compile(f"\r\n({'|'.join(each)}):([^\r]*)")  # by first letter: most headers are passed over at once
 
 
 class Limits(NamedTuple):
@@ -86,10 +94,10 @@ class Head:
     def is_plain(self, limits: Limits) -> bool:
         """Find where the request ends, and whether the connection is to be kept; false if it is not plain to see."""
         noted = limits.noted.findall(self._folded)
-        names = set(noted)
+        names = dict(noted)
         if not _NOT_PLAIN.isdisjoint(names):
             return False
-        if len(names) < len(noted) and any(noted.count(each) > 1 for each in limits.single):
+        if len(names) < len(noted) and any([name for name, _ in noted].count(each) > 1 for each in limits.single):
             return False
         self.hinted = not limits.hints.isdisjoint(names)
         if _CODING in names:
@@ -131,20 +139,58 @@ def read_head(data: bytes, limits: Limits) -> Head | None:
     if match is None:
         return None
     method, target, minor, block = match.groups()
-    size = match.end()
-    if block.count(b"\r\n") > limits.fields or (
-        (size > limits.line or size > limits.field) and not _within(len(method) + len(target) + 10, block, limits)
-    ):
+    path = _path(target, limits.prefix)
+    if path is None or not _is_within(limits, len(method) + len(target) + 10, block, match.end()):
         return None
-    path = target.partition(b"?")[0]
-    prefix = limits.prefix
-    if prefix and not path.startswith(prefix):
-        return None
-    if b"%" in path:
-        path = prefix + unquote_to_bytes(path[len(prefix) :])
-    head = Head(method, path, minor, block, size)
+    head = Head(method, path, minor, block, match.end())
     return head if head.is_plain(limits) else None
 
 
-def _within(line: int, block: bytes, limits: Limits) -> bool:
+Form = tuple[bool, bytes, str | None]
+"""What an answer depends on: whether a HEAD is answered, the minor version, and the Accept header, None without one.
+
+In lower case or not: it means the same.
+"""
+Plainest = tuple[str, bool, Form]
+"""The path, whether the client wants the connection kept, and the form of an answer."""
+
+
+def read_plainest(data: bytes, limits: Limits) -> Plainest | None:
+    """Return what matters of ``data`` if it is one head that :func:`read_head` reads, without hints and a body; or None.
+
+    In a standing queue most requests are such, and a refusal needs no more: half the cost.
+    """
+    match = _HEAD.fullmatch(data)
+    if match is None:
+        return None
+    method, target, minor, block = match.groups()
+    noted = limits.noted.findall(block.lower().decode("latin-1"))
+    names = dict(noted)
+    if len(names) < len(noted) or not (limits.hints.isdisjoint(names) and _WITH_MORE.isdisjoint(names)):
+        return None
+    wish = names.get(_CONNECTION)
+    if wish is None:
+        keeps = minor == b"1"
+    elif (wish := wish.strip(" \t")) in _WISHES:
+        keeps = wish == _KEEP
+    else:
+        return None
+    path = _path(target, limits.prefix)
+    if path is None or not _is_within(limits, len(method) + len(target) + 10, block, len(data)):
+        return None
+    return path.decode("utf-8", "replace"), keeps, (method == b"HEAD", minor, names.get(_ACCEPT))
+
+
+def _path(target: bytes, prefix: bytes) -> bytes | None:
+    path = target.partition(b"?")[0]
+    if prefix and not path.startswith(prefix):
+        return None
+    return prefix + unquote_to_bytes(path[len(prefix) :]) if _PERCENT in path else path
+
+
+def _is_within(limits: Limits, line: int, block: bytes, size: int) -> bool:
+    if block.count(b"\n") > limits.fields:
+        return False
+    if size <= limits.line and size <= limits.field:
+        return True
     return line <= limits.line and max(map(len, block.split(b"\r\n"))) + 2 <= limits.field

@@ -21,8 +21,8 @@ from groundfault.integrations import gunicorn as kit
 from groundfault.integrations._gunicorn_closing import Closer
 from groundfault.integrations._gunicorn_gate import Gate, Refused
 from groundfault.integrations._gunicorn_stop import Stop, server_is_stopping
-from groundfault.shedding._request import VISIT
-from groundfault.vocabulary import Reason
+from groundfault.shedding._request import VISIT, Visit
+from groundfault.vocabulary import Criticality, Reason
 
 PEER = ("127.0.0.1", 1)
 PLAIN = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -133,8 +133,11 @@ def test_what_cannot_be_read_is_left_to_gunicorn_while_draining(lying):
     gate.drain()
     verdict = gate.look(lying, PEER)
     if lying.data == PLAIN:
-        assert isinstance(verdict, Refused)
-        assert verdict.reason is Reason.DRAINING
+        assert type(verdict) is tuple
+        data, consumed, keeps = verdict
+        assert f"X-GroundFault-Reason: {Reason.DRAINING}".encode() in data
+        assert (consumed, keeps) == (len(PLAIN), False)
+        assert shedder.snapshot().shed[Reason.DRAINING, Criticality.CRITICAL] > 0
     else:
         assert verdict is None
 
@@ -143,8 +146,7 @@ def test_health_checks_are_answered_while_draining():
     gate = gate_of(Shedder())
     gate.drain()
     verdict = gate.look(Lying(b"GET /healthz HTTP/1.1\r\n\r\n", waited_ms=0), PEER)
-    assert verdict is not None
-    assert not isinstance(verdict, Refused)
+    assert isinstance(verdict, Visit)
 
 
 @pytest.mark.parametrize("mode", ["off", "shadow"])
