@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from random import random
 from struct import Struct
@@ -22,7 +22,7 @@ from groundfault.shedding._head import CHUNKED, Form, Head, Limits, noting, read
 from groundfault.shedding._listener import note_listener
 from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, refuse_outright, retry_after
 from groundfault.shedding._rules import Rules
-from groundfault.shedding._socket import read, self_test
+from groundfault.shedding._socket import Connection, read, self_test
 from groundfault.shedding._wait import Bracket
 from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
@@ -139,11 +139,11 @@ class Gate:
         for shedder in live_shedders():
             shedder.drain()
 
-    def look(self, sock: Any, addr: Any, conn: Any = None, *, may_keep: bool = False) -> "_Verdict":
+    def look(self, sock: Any, addr: Any, conn: Any = None, *, may_keep: Callable[[], bool] | None = None) -> "_Verdict":
         """Decide about the request whose first bytes lie on ``sock``; None leaves it to the parser and the middleware.
 
         ``conn``: gunicorn's own object for a connection that may have served requests before.
-        ``may_keep``: the connection may be kept after a refusal.
+        ``may_keep``: asked whether the connection may be kept after a refusal; None: it is closed.
         Nothing is consumed. Never raises. An admitted one has to be handed over (:meth:`hand_over`).
         """
         shedder = self.shedder
@@ -155,7 +155,9 @@ class Gate:
             shedder.failed("gunicorn gate", error)
             return None
 
-    def _decide(self, shedder: Shedder, sock: Any, addr: Any, conn: Any, may_keep: bool) -> "_Verdict":  # noqa: FBT001  called once
+    def _decide(
+        self, shedder: Shedder, sock: Any, addr: Any, conn: Any, may_keep: Callable[[], bool] | None
+    ) -> "_Verdict":
         if not (self._waiting or self.draining) and _is_clear(sock):
             return None
         if conn is not None and not _is_between_requests(conn):
@@ -177,7 +179,9 @@ class Gate:
                 u = random()
                 reason = refuse_outright(shedder, "", path, reading, u, on_loop=False)
                 if reason is not None:
-                    keeps = keeps and may_keep
+                    keeps = keeps and may_keep is not None and may_keep()
+                    if keeps and conn.parser is None:  # what comes on it later is told from this request
+                        self._kept(sock, conn).read()
                     return self._bytes(shedder.rules, reason, form, keep=keeps), len(data), keeps
         head = read_head(data, self._limits)
         if head is None:
@@ -201,15 +205,19 @@ class Gate:
 
     def _read(self, sock: Any, conn: Any) -> Bracket | str:
         """Read what the middleware would: of a kept connection it has to be known what came before."""
-        if not self._threads:
+        if conn is None or conn.parser is None:  # its first request: nothing has come before
             note_listener(sock)
             return read(sock)
-        known: Any = getattr(conn, _ATTRIBUTE, None)
-        if known is None:
-            known = connection_of_wsgi({"gunicorn.socket": sock, "wsgi.multithread": True})
-            with suppress(AttributeError):
-                setattr(conn, _ATTRIBUTE, known)
-        return known.read()  # type: ignore[no-any-return]  # gunicorn has no types
+        return self._kept(sock, conn).read()
+
+    def _kept(self, sock: Any, conn: Any) -> Connection:
+        known = getattr(conn, _ATTRIBUTE, None)
+        if isinstance(known, Connection):
+            return known
+        made = connection_of_wsgi({"gunicorn.socket": sock, "wsgi.multithread": True})
+        with suppress(AttributeError):
+            setattr(conn, _ATTRIBUTE, made)
+        return made
 
     def hand_over(self, visit: Visit | None) -> None:
         """Give the next call of the application in this thread what has been decided about it; None takes it back."""

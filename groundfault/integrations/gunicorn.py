@@ -177,11 +177,16 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
 class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as above
     """gunicorn's ``gthread`` worker that refuses before it parses, and keeps connections alive while it does."""
 
+    def init_process(self) -> None:
+        """Begin in the worker's process."""
+        self._keepalive = self.cfg.keepalive  # which looks a setting up at each question
+        super().init_process()
+
     def handle(self, conn: Any) -> Any:
         """Serve or refuse the next request of a connection, in a thread of the worker's."""
         if self.stop.begun:
             self.stop.saw(monotonic())
-        verdict = self.gate.look(conn.sock, conn.client, conn, may_keep=self._may_keep())
+        verdict = self.gate.look(conn.sock, conn.client, conn, may_keep=self._may_keep)
         if verdict is None:
             return super().handle(conn)
         if type(verdict) is tuple:
@@ -203,17 +208,17 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
         return (
             self.alive
             and not self.stop.begun
-            and self.cfg.keepalive > 0
+            and self._keepalive > 0
             and len(_kept_alive(self)) < self.max_keepalived
         )
 
     def _send(self, conn: Any, consumed: int, data: bytes, *, whole: bool, keep: bool) -> Any:
         sock = conn.sock
         try:
-            sock.settimeout(None)
             sock.recv(consumed)
-            sock.sendall(data)
-            conn.init()  # what comes after looks into the connection's parser
+            _send_all(sock, data)
+            if keep:
+                conn.init()  # what comes after looks into the connection's parser
         except OSError as error:
             self.log.debug("groundfault: the client of a refused request has gone: %s", error)
             keep = False
@@ -236,6 +241,17 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
         defer = getattr(getattr(self, "method_queue", None), "defer", None)
         if defer is not None:
             defer(lambda: None)
+
+
+def _send_all(sock: Any, data: bytes) -> None:
+    """Send all of it on a socket that may be non-blocking: it nearly always fits, without the call that changes that."""
+    try:
+        sent = sock.send(data)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        sock.settimeout(None)
+        sock.sendall(data[sent:])
 
 
 _ANSWERS_BY_VALUE: Final = hasattr(gthread.ThreadWorker, "set_accept_enabled")
