@@ -11,7 +11,7 @@ It wraps ``app.wsgi_app``, and answers what Flask would answer with a 500 althou
 """
 
 from collections.abc import Iterable
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 try:
     import flask
@@ -66,9 +66,12 @@ class LoadShedder:
         app.extensions[_NAME] = self
         give_up = app.handle_exception
 
-        def handle_exception(e: Exception) -> flask.Response:
-            answer = self._answer_to(e)
-            return give_up(e) if answer is None else app.finalize_request(answer, from_error_handler=True)
+        def handle_exception(*given: Any) -> flask.Response:  # the error, from Flask 3.2 on behind the context
+            *context, error = given
+            answer = self._answer_to(error)
+            if answer is None:
+                return give_up(*given)
+            return app.finalize_request(*context, answer, from_error_handler=True)
 
         app.wsgi_app = WSGILoadShedder(app.wsgi_app, shedder=self.shedder)  # type: ignore[method-assign]  # as Flask's documentation tells middleware to
         app.handle_exception = handle_exception  # type: ignore[method-assign]  # what Flask asks when no handler has answered
