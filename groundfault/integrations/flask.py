@@ -64,17 +64,20 @@ class LoadShedder:
         if _NAME in app.extensions:
             raise RuntimeError(f"{app.name} stands behind a LoadShedder already")
         app.extensions[_NAME] = self
-        give_up = app.handle_exception
+        flasks: Any = app
+        give_up = flasks.handle_exception
 
-        def handle_exception(*given: Any) -> flask.Response:  # the error, from Flask 3.2 on behind the context
+        def handle_exception(*given: Any) -> Any:  # the error, from Flask 3.2 on behind the context
             *context, error = given
             answer = self._answer_to(error)
             if answer is None:
                 return give_up(*given)
-            return app.finalize_request(*context, answer, from_error_handler=True)
+            return flasks.finalize_request(*context, answer, from_error_handler=True)
 
-        app.wsgi_app = WSGILoadShedder(app.wsgi_app, shedder=self.shedder)  # type: ignore[method-assign]  # as Flask's documentation tells middleware to
-        app.handle_exception = handle_exception  # type: ignore[method-assign]  # what Flask asks when no handler has answered
+        flasks.wsgi_app = WSGILoadShedder(
+            app.wsgi_app, shedder=self.shedder
+        )  # as its documentation tells middleware to
+        flasks.handle_exception = handle_exception  # what Flask asks when no handler has answered
 
     def _answer_to(self, error: Exception) -> flask.Response | None:
         request = flask.request
