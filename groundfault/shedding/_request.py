@@ -157,6 +157,7 @@ def arrive(
     path: str,
     headers: wire.HeaderLookup,
     hinted: bool,
+    traced: bool = True,
     peer: str | None,
     via: str | None,
     reading: Bracket | str,
@@ -166,7 +167,7 @@ def arrive(
 ) -> Visit:
     """Read the request's headers and decide about it.
 
-    ``hinted``: whether it carries any of :data:`HINTS`. ``peer``: who the server says has sent it.
+    ``hinted``: whether it carries any of :data:`HINTS`. ``traced``: whether it may carry :data:`TRACEPARENT`. ``peer``: who the server says has sent it.
     ``via``: who is at the other end of the socket, whose headers are believed or not; None for a unix socket.
     ``reading``: what the kernel says about its wait. ``threads``: what stands in front of the worker threads, where
     its endpoint needs one; None: on an event loop that is found out here.
@@ -191,7 +192,7 @@ def arrive(
             wait_s = None
     else:
         shedder.refuse_signal(TCP_INFO, reading)
-    trace = headers.get(TRACEPARENT)
+    trace = headers.get(TRACEPARENT) if traced else None
     if trace is not None and (len(trace) != _TRACE_LENGTH or not _TRACE_SIGNS.issuperset(trace)):
         trace = None
     name = route_of(method, path)
@@ -203,6 +204,15 @@ def arrive(
     visit.rules = rules
     visit.context = context = RequestContext(settings.service, None, criticality, key, caller, trace)
     visit._token = None  # noqa: SLF001  this is its constructor, and one call less per request
+    if (
+        wait_s is not None
+        and exact
+        and client is _HERE
+        and rules.plain
+        and not (hinted or threads or (on_loop and route.sync) or path in rules.health)
+        and shedder.admit_clear(visit, signal, wait_s)
+    ):
+        return visit
     shedder.decide(
         visit,
         wait_s,

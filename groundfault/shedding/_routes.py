@@ -69,9 +69,11 @@ class Rate:
 
     def count(self, now: float) -> None:
         """Count one completion."""
-        if int(now * self._PER_S) != self._slot:
+        slot = int(now * self._PER_S)
+        if slot != self._slot:
             self._advance(now)
-        self._counts[self._slot % self._BUCKETS] += 1
+            slot = self._slot
+        self._counts[slot % self._BUCKETS] += 1
 
     def per_s(self, now: float) -> float:
         """Return completions per second; 0.0 if fewer than two buckets hold any."""
@@ -250,7 +252,8 @@ class Route:
             self._least = inf
             self._least_since = now
             self._refused = False
-        self._least = min(self._least, self.service_s)
+        if self.service_s < self._least:
+            self._least = self.service_s
         if self._samples < self._MEAN_OF:
             self._samples += 1
         elif self.service_s > self._CALM * self._usual_s or self.crowd.onset != inf:

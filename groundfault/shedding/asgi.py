@@ -30,7 +30,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _HINTS: Final = frozenset(name.lower().encode() for name in HINTS)
-_TAKEN: Final = _HINTS | {TRACEPARENT.lower().encode()}
+_TRACE: Final = TRACEPARENT.lower().encode()
+_TAKEN: Final = _HINTS | {_TRACE}
 _BYTES: Final = {name: name.lower().encode() for name in (*HINTS, TRACEPARENT)}
 _BODY: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _PICKED: Final = _HINTS | _BODY | {TRACEPARENT.lower().encode(), b"accept"}
@@ -112,6 +113,7 @@ def _arrive(shedder: Shedder, scope: Scope, receive: Receive, send: Send, header
         path=path,
         headers=headers,
         hinted=headers.hinted,
+        traced=_TRACE in headers.picked,
         peer=peer,
         via=connection.peer(peer) if headers.hinted or shedder.rules.classes else peer,
         reading=reading,
