@@ -236,6 +236,21 @@ def test_a_pipelined_request_is_not_refused_for_the_one_in_front(server):
         assert [connection.receive().status for _ in range(3)] == [200, 200, 200]
 
 
+def test_who_pipelines_and_expects_to_continue_shows_no_queue(server):
+    """Else a stranger could make one appear, at the cost of everybody: such a wait begins a backlog."""
+    name, port = server
+    if name == "gunicorn-sync":  # as above
+        return
+    with _Connection(port) as connection:
+        connection.send("GET", "/block")
+        time.sleep(0.03)
+        connection.send("POST", "/", b"Content-Length: 2", b"Expect: 100-continue", body=b"{}")
+        answers = [connection.receive(), connection.receive()]
+        if answers[-1].status == 100:
+            answers.append(connection.receive())
+        assert (answers[0].status, answers[-1].status) == (200, 200)
+
+
 def test_a_refusal_instead_of_continue_ends_the_connection(server):
     """The body may never come; whatever came next would be read as the body, and fail."""
     name, port = server
