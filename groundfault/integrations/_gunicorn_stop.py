@@ -108,9 +108,8 @@ class Stop:
             if now < self._until and now - self._seen < QUIET_S:
                 return False
             self._closed_at = now
-            for listener in listeners:
-                _close_the_door(listener)
-            return False
+            closed = [_close_the_door(each) for each in listeners]
+            return not all(closed)  # who cannot be kept out goes on coming: there is no use in waiting for quiet
         return now >= self._latest or now - max(self._seen, self._closed_at) >= _CLOSING_QUIET_S
 
 
@@ -130,16 +129,20 @@ _ONLY_SYN: Final = b"".join(
 )
 
 
-def _close_the_door(listener: Any) -> None:
-    """Let no new connection into the backlog, but those under way.
+def _close_the_door(listener: Any) -> bool:
+    """Let no new connection into the backlog, but those under way; return whether that is so.
 
     Without this some would come between the last look and the end of the process, and be reset. A client whose SYN
     goes unanswered repeats it after a second, and then finds a closed port or the next server.
     The filter is the socket's, not this process's, and ends with it: so never for one that somebody goes on to use.
+    Recent kernels allow it on TCP only with CAP_NET_ADMIN (6.18 refuses; earlier ones have allowed it to everybody).
     """
     if getattr(listener, "family", None) not in {socket.AF_INET, socket.AF_INET6}:
-        return
+        return True  # the path of a unix socket has gone with the master's listener
     program = ctypes.create_string_buffer(_ONLY_SYN, len(_ONLY_SYN))
     described = struct.pack("@HP", len(_ONLY_SYN) // 8, ctypes.addressof(program))
-    with suppress(OSError):  # not Linux, or forbidden: then a few may be reset, as with stock workers
+    try:
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+    except OSError:  # not Linux, or forbidden: then a few may be reset, as with stock workers
+        return False
+    return True
