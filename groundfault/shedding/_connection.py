@@ -21,7 +21,7 @@ from groundfault.shedding._wait import Bracket, header_age
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sized
 
-__all__ = ["CONNECTION", "Connection", "connection_of_asgi", "connection_of_transport", "connection_of_wsgi"]
+__all__ = ["CONNECTION", "Connection", "connection_of_asgi", "connection_of_transport", "connection_of_wsgi", "lone_socket"]
 
 CONNECTION: Final = "groundfault.connection"
 """Where a worker or protocol class may put a :class:`Connection` of its own making: into the scope or the environ."""
@@ -235,6 +235,18 @@ def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
     except Exception as error:  # noqa: BLE001  as above
         note_internal_error("way to the connection", error)
         return _NO_CONNECTION
+
+
+def lone_socket(environ: dict[str, Any]) -> socket.socket | None:
+    """Return the socket of a request of which it is plain that nothing has come before it on its connection, else None.
+
+    gunicorn's sync workers: there no object is needed that would keep what has come before.
+    """
+    sock = environ.get("gunicorn.socket")
+    if type(sock) is not socket.socket or environ.get("wsgi.multithread") or CONNECTION in environ:
+        return None
+    note_listener(sock)
+    return sock
 
 
 def _socket_of(environ: dict[str, Any]) -> object | None:

@@ -150,18 +150,18 @@ class _Said(NamedTuple):
     caller: str | None = None
 
 
-def arrive(
+def arrive(  # noqa: PLR0913, PLR0917  by place where each request pays for a name
     shedder: Shedder,
-    *,
     method: str,
     path: str,
     headers: wire.HeaderLookup,
-    hinted: bool,
-    traced: bool = True,
+    hinted: bool,  # noqa: FBT001  as above
     peer: str | None,
     via: str | None,
     reading: Bracket | str,
-    on_loop: bool,
+    on_loop: bool,  # noqa: FBT001  as above
+    *,
+    traced: bool = True,
     threads: ThreadQueue | None = None,
     u: float | None = None,
 ) -> Visit:
@@ -196,7 +196,7 @@ def arrive(
     if trace is not None and (len(trace) != _TRACE_LENGTH or not _TRACE_SIGNS.issuperset(trace)):
         trace = None
     name = route_of(method, path)
-    route = shedder.route(name)
+    route = shedder.find_route(name)
     if threads is None and on_loop and route.sync:
         threads = _threads(shedder)
     visit = Visit(name, route, on_loop)
@@ -253,7 +253,7 @@ def refuse_outright(
         return None
     if self_test.failure is not None:
         return None
-    if on_loop and shedder.has_threads and shedder.route(route_of(method, path)).sync:
+    if on_loop and shedder.has_threads and shedder.find_route(route_of(method, path)).sync:
         return None  # it waits for a thread, too
     return shedder.refuse_outright(reading.signal, reading.lower_s, u, on_loop=on_loop, exact=reading.exact)
 

@@ -109,15 +109,15 @@ def _arrive(shedder: Shedder, scope: Scope, receive: Receive, send: Send, header
             return reason
     visit = arrive(
         shedder,
-        method=method,
-        path=path,
-        headers=headers,
-        hinted=headers.hinted,
+        method,
+        path,
+        headers,
+        headers.hinted,
+        peer,
+        connection.peer(peer) if headers.hinted or shedder.rules.classes else peer,
+        reading,
+        True,  # noqa: FBT003  on a loop; by place where each request pays for a name
         traced=_TRACE in headers.picked,
-        peer=peer,
-        via=connection.peer(peer) if headers.hinted or shedder.rules.classes else peer,
-        reading=reading,
-        on_loop=True,
         u=u,
     )
     if visit.refused and visit.reason is not None:

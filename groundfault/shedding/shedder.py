@@ -99,6 +99,7 @@ class Shedder:
         self._callers = Callers()
         self._offset = Offset(now)
         self._law = Law(now, self.rules.settings.deadline_s)
+        self.find_route = self._law.routes.find  # as :meth:`route`, for each request
         self._listener = ListenerWatch()
         self.self_tested = False
         self.has_threads = False  # of some route it is known that its endpoint runs in one

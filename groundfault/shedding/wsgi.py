@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 from groundfault import wire
 from groundfault.events import Sink, Sinks
-from groundfault.shedding._connection import connection_of_wsgi
+from groundfault.shedding._connection import connection_of_wsgi, lone_socket
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, TRACEPARENT, VISIT, Visit, arrive, retry_after
+from groundfault.shedding._socket import read
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
 
@@ -97,18 +98,28 @@ def _handed_over(shedder: Shedder, environ: "WSGIEnvironment") -> Visit | None:
 def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:
     peer = environ.get("REMOTE_ADDR") or None
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    connection = connection_of_wsgi(environ)
-    hinted = not environ.keys().isdisjoint(_HINTS)
+    via, hinted, continued = peer, not environ.keys().isdisjoint(_HINTS), "HTTP_EXPECT" in environ
+    sock = None if hinted or continued else lone_socket(environ)
+    if sock is not None:
+        reading = read(sock)
+    else:
+        connection = connection_of_wsgi(environ)
+        reading = connection.read(continued=continued)
+        if hinted:
+            via = connection.peer(peer)  # some servers take REMOTE_ADDR from a header
+    if not path.isascii():
+        path = path.encode("latin-1", "replace").decode("utf-8", "replace")
     return arrive(
         shedder,
-        method=environ["REQUEST_METHOD"],
-        path=path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace"),
-        headers=_EnvironHeaders(environ),
-        hinted=hinted,
-        peer=peer,
-        via=connection.peer(peer) if hinted else peer,  # some servers take REMOTE_ADDR from a header
-        reading=connection.read(continued="HTTP_EXPECT" in environ),
-        on_loop=False,
+        environ["REQUEST_METHOD"],
+        path,
+        _EnvironHeaders(environ),
+        hinted,
+        peer,
+        via,
+        reading,
+        False,  # noqa: FBT003  not on a loop; by place where each request pays for a name
+        traced="HTTP_TRACEPARENT" in environ,
     )
 
 
