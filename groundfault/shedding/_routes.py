@@ -15,6 +15,19 @@ _MAX_SEGMENT: Final = 32
 _MAX_SEGMENTS: Final = 4
 _MAX_CACHED_PATH: Final = 256
 
+# Of the module and not of the classes below: through an instance a constant of its class costs 50 ns at each use.
+_BUCKETS: Final = 8
+_PER_S: Final = 8.0
+_BUCKET_S: Final = 5.0
+_SPAN_S: Final = 60.0
+_ENOUGH: Final = 10
+_FLOOR_S: Final = 1e-5
+_CELLS: Final = 88  # up to 41 s
+_EWMA: Final = 1 / 8
+_HALF_S: Final = 300.0
+_MEAN_OF: Final = 64
+_CALM: Final = 1.5
+
 
 def route_of(method: str, path: str) -> str:
     """Fold a request line into a label: few enough to keep state for, and safe to show anywhere.
@@ -50,41 +63,38 @@ class Rate:
 
     __slots__ = ("_counts", "_slot")
 
-    _BUCKETS: Final = 8
-    _PER_S: Final = 8.0
-
     def __init__(self) -> None:
-        self._counts = [0] * self._BUCKETS
+        self._counts = [0] * _BUCKETS
         self._slot = 0
 
     def _advance(self, now: float) -> None:
-        slot = int(now * self._PER_S)
+        slot = int(now * _PER_S)
         gone = slot - self._slot
-        if gone >= self._BUCKETS:
-            self._counts = [0] * self._BUCKETS
+        if gone >= _BUCKETS:
+            self._counts = [0] * _BUCKETS
         else:
             for passed in range(self._slot + 1, slot + 1):
-                self._counts[passed % self._BUCKETS] = 0
+                self._counts[passed % _BUCKETS] = 0
         self._slot = max(slot, self._slot)
 
     def count(self, now: float) -> None:
         """Count one completion."""
-        slot = int(now * self._PER_S)
+        slot = int(now * _PER_S)
         if slot != self._slot:
             self._advance(now)
             slot = self._slot
-        self._counts[slot % self._BUCKETS] += 1
+        self._counts[slot % _BUCKETS] += 1
 
     def per_s(self, now: float) -> float:
         """Return completions per second; 0.0 if fewer than two buckets hold any."""
         self._advance(now)
-        return sorted(self._counts)[-2] * self._PER_S
+        return sorted(self._counts)[-2] * _PER_S
 
     def mean_per_s(self, now: float) -> float:
         """Return completions per second over the last seven buckets that are over."""
         self._advance(now)
-        current = self._counts[self._slot % self._BUCKETS]
-        return (sum(self._counts) - current) * self._PER_S / (self._BUCKETS - 1)
+        current = self._counts[self._slot % _BUCKETS]
+        return (sum(self._counts) - current) * _PER_S / (_BUCKETS - 1)
 
 
 class Baseline:
@@ -96,39 +106,33 @@ class Baseline:
 
     __slots__ = ("_counts", "_medians", "_since", "_total", "service_s")
 
-    _BUCKET_S: Final = 5.0
-    _SPAN_S: Final = 60.0
-    _ENOUGH: Final = 10
-    _FLOOR_S: Final = 1e-5
-    _CELLS: Final = 88  # up to 41 s
-
     START_S: Final = 0.02
 
     def __init__(self, now: float) -> None:
         self.service_s = self.START_S
         self._since = now
-        self._counts = [0] * self._CELLS
+        self._counts = [0] * _CELLS
         self._total = 0
         self._medians: list[tuple[float, float]] = []
 
     def sample(self, now: float, seconds: float) -> bool:
         """Count one service time; return true if ``service_s`` was looked at anew."""
-        renewed = now - self._since >= self._BUCKET_S
+        renewed = now - self._since >= _BUCKET_S
         if renewed:
             self._close(now)
-        cell = int(4 * log2(seconds / self._FLOOR_S)) if seconds > self._FLOOR_S else 0
-        self._counts[min(cell, self._CELLS - 1)] += 1
+        cell = int(4 * log2(seconds / _FLOOR_S)) if seconds > _FLOOR_S else 0
+        self._counts[min(cell, _CELLS - 1)] += 1
         self._total += 1
         return renewed
 
     def _close(self, now: float) -> None:
-        self._medians = [each for each in self._medians if now - each[0] <= self._SPAN_S]
-        if self._total >= self._ENOUGH:
+        self._medians = [each for each in self._medians if now - each[0] <= _SPAN_S]
+        if self._total >= _ENOUGH:
             self._medians.append((now, self._median()))
         if self._medians:
             self.service_s = min(median for _, median in self._medians)
         self._since = now
-        self._counts = [0] * self._CELLS
+        self._counts = [0] * _CELLS
         self._total = 0
 
     def _median(self) -> float:
@@ -136,7 +140,7 @@ class Baseline:
         for cell, count in enumerate(self._counts):
             left -= count
             if left <= 0:
-                return self._FLOOR_S * float(2.0 ** ((cell + 0.5) / 4))
+                return _FLOOR_S * float(2.0 ** ((cell + 0.5) / 4))
         return self.service_s
 
 
@@ -182,11 +186,6 @@ class Route:
         "sync",
         "used_at",
     )
-
-    _EWMA: Final = 1 / 8
-    _HALF_S: Final = 300.0
-    _MEAN_OF: Final = 64
-    _CALM: Final = 1.5
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
@@ -241,27 +240,27 @@ class Route:
         """Count an answer that began ``seconds`` after the request was admitted; None keeps that out of the times."""
         self.done_at = now
         rate = self.rate
-        slot = int(now * rate._PER_S)  # noqa: SLF001  as count(), without a call
+        slot = int(now * _PER_S)  # noqa: SLF001  as count(), without a call
         if slot == rate._slot:  # noqa: SLF001  as above
-            rate._counts[slot % rate._BUCKETS] += 1  # noqa: SLF001  as above
+            rate._counts[slot % _BUCKETS] += 1  # noqa: SLF001  as above
         else:
             rate.count(now)
         if seconds is None:
             return
         if self.service_s:
-            self.service_s += (seconds - self.service_s) * self._EWMA
+            self.service_s += (seconds - self.service_s) * _EWMA
         else:
             self.service_s = max(seconds, 1e-6)
-        if now - self._least_since >= self._HALF_S:
+        if now - self._least_since >= _HALF_S:
             self._least_before = min(self._least_before, self._least) if self._refused else self._least
             self._least = inf
             self._least_since = now
             self._refused = False
         if self.service_s < self._least:
             self._least = self.service_s
-        if self._samples < self._MEAN_OF:
+        if self._samples < _MEAN_OF:
             self._samples += 1
-        elif self.service_s > self._CALM * self._usual_s or self.crowd.onset != inf:
+        elif self.service_s > _CALM * self._usual_s or self.crowd.onset != inf:
             return
         self._usual_s += (seconds - self._usual_s) / self._samples
 
