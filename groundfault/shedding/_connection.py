@@ -14,14 +14,21 @@ from groundfault._clock import wall
 from groundfault.events import note_internal_error
 from groundfault.shedding._listener import note_listener
 from groundfault.shedding._paths import Way, find_owner, known_server
-from groundfault.shedding._sockdiag import Address, TcpByName
+from groundfault.shedding._sockdiag import Address, TcpByName, towards
 from groundfault.shedding._socket import MOD_WSGI, SOCK_DIAG, Connection, borrow
 from groundfault.shedding._wait import Bracket, header_age
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sized
 
-__all__ = ["CONNECTION", "Connection", "connection_of_asgi", "connection_of_transport", "connection_of_wsgi", "lone_socket"]
+__all__ = [
+    "CONNECTION",
+    "Connection",
+    "connection_of_asgi",
+    "connection_of_transport",
+    "connection_of_wsgi",
+    "lone_socket",
+]
 
 CONNECTION: Final = "groundfault.connection"
 """Where a worker or protocol class may put a :class:`Connection` of its own making: into the scope or the environ."""
@@ -112,6 +119,7 @@ def _below(transport: Any, way: Way) -> Connection:
 
 # --- connections without an object of their own -----------------------------------------------------------------------
 
+_ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  what a server is bound to says that it is no address
 _MAX_NAMES: Final = 16_384  # of half a kilobyte each: whoever opens connections must not fill the memory
 # By socket or name, how many segments have come; in a list, so that a known one is found but not set anew.
 _of_sockets: "WeakKeyDictionary[Any, list[int]]" = WeakKeyDictionary()
@@ -167,6 +175,8 @@ def _by_name(scope: dict[str, Any]) -> Connection:
     if not str(scope.get("http_version", "1.1")).startswith("1"):
         return _UNCOUNTED
     tls = scope.get("scheme") == "https"
+    if local[0] in _ALL_ADDRESSES:
+        local = towards(remote[0]), local[1]
     sock = TcpByName(local, remote)
     note_listener(sock)
     return _Kept(sock, _of_names, (local, remote), tls=tls, signal=SOCK_DIAG)

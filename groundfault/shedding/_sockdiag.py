@@ -8,12 +8,13 @@ the kernel answers within the system call. 3 to 10 µs for a connection; a liste
 import errno
 import os
 import socket
+from functools import lru_cache
 from struct import Struct
 from struct import error as struct_error
 from threading import Lock
 from typing import Any, ClassVar, Final, NamedTuple
 
-__all__ = ["Accepting", "Address", "SockDiag", "TcpByName", "sock_diag"]
+__all__ = ["Accepting", "Address", "SockDiag", "TcpByName", "sock_diag", "towards"]
 
 Address = tuple[str, int]
 
@@ -29,12 +30,15 @@ _ANY_STATE: Final = 0xFFFFFFFF
 _HEADER: Final = Struct("=IHHII")  # struct nlmsghdr
 _ASK: Final = Struct("=BBBBI")  # struct inet_diag_req_v2, up to its id
 _PORTS: Final = Struct("!HH")
+_PORT: Final = Struct("!H")
 _REST_OF_ID: Final = Struct("=III")  # interface and cookie: any
 _NO_COOKIE: Final = _REST_OF_ID.pack(0, 0xFFFFFFFF, 0xFFFFFFFF)
 _QUEUES: Final = Struct("=4xH46xIIII")  # of struct inet_diag_msg: source port; expires, rqueue, wqueue, uid
+_DPORT_AT: Final = slice(_HEADER.size + 6, _HEADER.size + 8)
 _ATTRIBUTES_AT: Final = _HEADER.size + 72
 _ATTRIBUTE: Final = Struct("=HH")
 _BUFFER: Final = 32_768
+_DISCARD: Final = 9  # any port will do
 
 
 class Accepting(NamedTuple):
@@ -70,6 +74,10 @@ class SockDiag:
         with self._lock:
             self._send(_REQUEST, _ASK.pack(family, socket.IPPROTO_TCP, 1 << (_INFO - 1), 0, _ANY_STATE) + name)
             answer = self._receive()
+        if answer[_DPORT_AT] != _PORT.pack(
+            remote[1]
+        ):  # the kernel finds a listening socket for whatever does not exist
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         at = _ATTRIBUTES_AT
         while at + _ATTRIBUTE.size <= len(answer):
             length, kind = _ATTRIBUTE.unpack_from(answer, at)
@@ -135,6 +143,18 @@ def _listeners(answer: bytes, port: int) -> tuple[list[Accepting], bool]:
 
 sock_diag: Final = SockDiag()
 """The process's one."""
+
+
+@lru_cache(maxsize=1024)  # hosts; 10 µs each
+def towards(host: str) -> str:
+    """Return the address that this machine has towards another, as its routes say; raises OSError. Nothing is sent.
+
+    A server bound to all addresses names none as its end of a connection; this one it is, but on a machine with
+    several on the same way.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect((host, _DISCARD))
+        return str(asking.getsockname()[0])
 
 
 class TcpByName:

@@ -81,6 +81,36 @@ def test_the_way_to_the_socket_under_hypercorn_on_trio(server_end, layers, tls):
     assert connection_of_asgi({}, None, http.app_send) is connection
 
 
+@pytest.fixture
+def named_end():
+    """Return what a server bound to all addresses says of a connection, and the connection."""
+    with (
+        socket.create_server(("0.0.0.0", 0)) as listener,  # noqa: S104  it is the point
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1])) as client,
+    ):
+        server, _ = listener.accept()
+        client.sendall(b"x")
+        with server:
+            yield {"http_version": "1.1", "server": listener.getsockname(), "client": client.getsockname()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel by name")
+def test_a_server_bound_to_all_addresses_names_its_connections_too(named_end):
+    """As granian does in a container."""
+    connection = connection_of_asgi(named_end, None, None)
+    assert isinstance(connection.read(), Bracket)
+    assert connection.peer("192.0.2.1") == "127.0.0.1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel by name")
+def test_a_connection_that_does_not_exist_is_not_taken_for_the_listening_socket(named_end):
+    """Which the kernel finds in its place; else whoever may write the client's address chooses whom to be."""
+    for server in (named_end["server"], ("127.0.0.1", named_end["server"][1])):
+        connection = connection_of_asgi({**named_end, "server": server, "client": ("127.0.0.1", 1)}, None, None)
+        assert connection.read().startswith("sock_diag: no such connection here")
+        assert connection.peer("127.0.0.1") == ""
+
+
 @pytest.mark.parametrize("multithread", [True, False])
 def test_what_came_before_is_known_on_servers_that_name_no_threads(server_end, multithread):
     """gevent.pywsgi keeps connections: what is pipelined there must not look like the first request on one."""

@@ -178,11 +178,13 @@ def asked(*answers):
 
 
 HERE, THERE = ("127.0.0.1", 1), ("127.0.0.1", 2)
+FOUND = struct.pack("!6xH64x", THERE[1])  # struct inet_diag_msg, with the port at the other end
+LISTENING = bytes(72)
 
 
 def test_an_answer_to_an_older_question_is_skipped():
     attribute = struct.pack("=HH", 8, 2) + b"info"
-    diag = asked((20, -1, bytes(72) + struct.pack("=HH", 8, 2) + b"else"), (20, 0, bytes(72) + attribute))
+    diag = asked((20, -1, FOUND + struct.pack("=HH", 8, 2) + b"else"), (20, 0, FOUND + attribute))
     assert diag.tcp_info(HERE, THERE) == b"info"
 
 
@@ -191,9 +193,10 @@ def test_an_answer_to_an_older_question_is_skipped():
     [
         ((2, 0, struct.pack("=i", -errno.ENOENT)), errno.ENOENT),
         ((2, 0, struct.pack("=i", -errno.EPERM)), errno.EPERM),
-        ((20, 0, bytes(72)), errno.ENODATA),
-        ((20, 0, bytes(72) + struct.pack("=HH", 0, 0)), errno.ENODATA),
-        ((20, 0, b""), errno.ENODATA),
+        ((20, 0, FOUND), errno.ENODATA),
+        ((20, 0, FOUND + struct.pack("=HH", 0, 0)), errno.ENODATA),
+        ((20, 0, LISTENING + struct.pack("=HH", 8, 2) + b"info"), errno.ENOENT),
+        ((20, 0, b""), errno.ENOENT),
     ],
 )
 def test_every_other_answer_is_an_oserror(answer, number):
