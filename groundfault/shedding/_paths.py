@@ -39,7 +39,13 @@ class Server(NamedTuple):
 
 
 def _holder_of_uvicorn(cycle: Any) -> Any:
-    """``RequestResponseCycle`` is made anew for each request; its ``on_response`` is the protocol's."""
+    """``RequestResponseCycle`` is made anew for each request; its ``flow`` and ``on_response`` are the connection's.
+
+    The former has few attributes: one more of them costs a microsecond less than it does in a large object.
+    """
+    flow = getattr(cycle, "flow", None)
+    if flow is not None:
+        return flow
     try:
         return cycle.on_response.__self__
     except AttributeError:
