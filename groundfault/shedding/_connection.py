@@ -202,6 +202,9 @@ def _address(named: Any) -> Address | None:
 # --- WSGI -------------------------------------------------------------------------------------------------------------
 
 
+_FORWARDED: Final = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"})
+"""Of which a middleware in front, such as werkzeug's ProxyFix, makes the address of the peer."""
+_HEARSAY: Final = _Anonymous(None)
 _QUEUE_START: Final = "mod_wsgi.queue_start"
 _MICROSECONDS: Final = 1e11  # in seconds, a time of three thousand years from now
 
@@ -209,11 +212,15 @@ _MICROSECONDS: Final = 1e11  # in seconds, a time of three thousand years from n
 class _Queued(Connection):
     """A request that Apache handed to a daemon process of mod_wsgi, and when it did."""
 
-    __slots__ = ("_began",)
+    __slots__ = ("_began", "_is_rewritable")
 
-    def __init__(self, began: object) -> None:
+    def __init__(self, began: object, *, is_rewritable: bool) -> None:
         super().__init__(None, signal=MOD_WSGI)
         self._began = began
+        self._is_rewritable = is_rewritable
+
+    def peer(self, named: str | None) -> str | None:
+        return "" if self._is_rewritable else named
 
     def read(self, *, continued: bool = False) -> Bracket | str:  # noqa: ARG002  nothing here can be mistaken for another
         try:
@@ -236,7 +243,10 @@ def connection_of_wsgi(environ: dict[str, Any]) -> Connection:
             return given
         sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket") or _socket_of(environ)
         if sock is None:
-            return _Queued(environ[_QUEUE_START]) if _QUEUE_START in environ else _NO_CONNECTION
+            is_rewritable = not _FORWARDED.isdisjoint(environ)
+            if _QUEUE_START in environ:
+                return _Queued(environ[_QUEUE_START], is_rewritable=is_rewritable)
+            return _HEARSAY if is_rewritable else _NO_CONNECTION
         tls = hasattr(sock, "selected_alpn_protocol")
         note_listener(sock)
         if environ.get("wsgi.multithread") or "gunicorn.socket" not in environ:

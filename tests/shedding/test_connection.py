@@ -158,6 +158,14 @@ def test_who_the_peer_is_the_socket_says(server_end):
     assert connection_of_wsgi(environ).peer("127.0.0.1") == ""
 
 
+@pytest.mark.parametrize("server", [{}, {"mod_wsgi.queue_start": "1600000000"}])
+@pytest.mark.parametrize("name", ["HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"])
+def test_without_a_socket_an_address_that_may_be_of_a_header_s_making_is_nobody_s(server, name):
+    """Behind werkzeug's ProxyFix, or that of granian, anybody could claim to be on this host."""
+    assert connection_of_wsgi(server).peer("127.0.0.1") == "127.0.0.1"
+    assert connection_of_wsgi({**server, name: "127.0.0.1"}).peer("127.0.0.1") == ""
+
+
 def test_what_came_before_on_a_kept_connection_is_known_under_wsgi_too(server_end):
     environ = {"gunicorn.socket": server_end, "wsgi.multithread": True}
     assert connection_of_wsgi(environ).read().exact
