@@ -202,7 +202,7 @@ def arrive(  # noqa: PLR0913, PLR0917  by place where each request pays for a na
     visit = Visit(name, route, on_loop)
     visit.shedder = shedder
     visit.rules = rules
-    visit.context = context = RequestContext(settings.service, None, criticality, key, caller, trace)
+    visit.context = context = RequestContext(settings.service, None, criticality, key, caller, trace, [])
     visit._token = None  # noqa: SLF001  this is its constructor, and one call less per request
     if (
         wait_s is not None

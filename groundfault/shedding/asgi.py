@@ -30,11 +30,12 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _HINTS: Final = frozenset(name.lower().encode() for name in HINTS)
+_X: Final = frozenset({b"x", b"X"})
 _TRACE: Final = TRACEPARENT.lower().encode()
 _TAKEN: Final = _HINTS | {_TRACE}
 _BYTES: Final = {name: name.lower().encode() for name in (*HINTS, TRACEPARENT)}
 _BODY: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
-_PICKED: Final = _HINTS | _BODY | {TRACEPARENT.lower().encode(), b"accept"}
+_PICKED: Final = _HINTS | _BODY | {TRACEPARENT.lower().encode()}
 _LONGEST: Final = 513  # beyond what any parser of ours takes: what is cut off here stays too long
 
 
@@ -67,7 +68,7 @@ class LoadShedder:
             await self.app(scope, receive, send)
             return
         try:
-            headers = _Headers(scope["headers"])
+            headers = _headers_of(scope["headers"], shedder.rules)
             arrived = _arrive(shedder, scope, receive, send, headers)
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the request
             shedder.failed("asgi arrival", error)
@@ -165,6 +166,20 @@ class _Headers:
         return b",".join(found).decode("latin-1") if found else None
 
 
+def _headers_of(raw: Iterable[tuple[bytes, bytes]], rules: Rules) -> _Headers:
+    """Return the headers, or an empty set of them where no more could be asked for, as of most requests."""
+    if rules.plain:
+        for name, _ in raw:
+            if name in _PICKED:
+                break
+        else:
+            return _NONE
+    return _Headers(raw)
+
+
+_NONE: Final = _Headers(())
+
+
 class _Answer:
     """Stands between the application and the server: takes the protocol's headers off its answer, adds ours."""
 
@@ -205,7 +220,7 @@ class _Answer:
                 headers = [*kept, *_lower(wire.annotations(*verdict))]
                 return {**message, "status": wire.SHED_STATUS, "headers": headers}
             for name, _ in headers:
-                if name[:1] in b"xX" and _is_ours(name):
+                if name[:1] in _X and _is_ours(name):
                     return {**message, "headers": [each for each in headers if not _is_ours(each[0])]}
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
             visit.shedder.failed("asgi answer", error)
@@ -216,13 +231,14 @@ async def _refuse(  # noqa: PLR0913  positional, because each refusal pays for a
     rules: Rules, reason: Reason, origin: str, scope: Scope, receive: Receive, send: Send, asked: "_Headers", /
 ) -> None:
     """Send an annotated 503 in the place of the application's answer."""
-    picked = asked.picked
-    fixed, body = _answer(reason, origin, picked.get(b"accept", b"")[:_LONGEST], scope["method"] == "HEAD")
+    accepted = [value[:_LONGEST] for name, value in scope["headers"] if name == b"accept"]
+    accept = accepted[0] if len(accepted) == 1 else b",".join(accepted)[:_LONGEST]
+    fixed, body = _answer(reason, origin, accept, scope["method"] == "HEAD")
     answered = list(fixed)  # the server, or a middleware in front, may add to it
     later = retry_after(rules, reason)
     if later is not None:
         answered += _lower((later,))
-    if asked.told and _has_body(picked) and _must_close(picked, scope, receive, send):
+    if asked.told and _has_body(asked.picked) and _must_close(asked.picked, scope, receive, send):
         answered.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": wire.SHED_STATUS, "headers": answered})
     await send({"type": "http.response.body", "body": body})

@@ -42,6 +42,8 @@ TCP_INFO: Final = "tcp-info"
 
 # Looked up once: through its class a member of an enumeration costs a tenth of a microsecond, and each request asks.
 _CRITICAL: Final = Criticality.CRITICAL
+_DRAINING: Final = Reason.DRAINING
+_QUEUE_WAIT: Final = Reason.QUEUE_WAIT
 _HERE: Final = Peer.HERE
 _GONE: Final = Peer.GONE
 
@@ -142,7 +144,7 @@ class Shedder:
             refused = self._law.refuses(now, wait_s, u, on_loop=on_loop, exact=exact)
             if not (self._draining or (refused and self._tally.episode)):  # the first one of an episode is an event
                 return None
-            reason = Reason.DRAINING if self._draining else Reason.QUEUE_WAIT
+            reason = _DRAINING if self._draining else _QUEUE_WAIT
             self._signal = signal
             self._tally.refuse_more(now, reason)
         if now >= self._listener.due:

@@ -174,10 +174,13 @@ class _Answer:
             if not visit.rules.enforced:
                 return status, headers
             verdict = visit.verdict_on_status(self._status) if visit.context.faults else None
-            kept = [each for each in headers if each[0][:1] not in "xX" or not wire.is_ours(each[0])]
+            for name, _ in headers:
+                if name[:1] in "xX" and wire.is_ours(name):
+                    headers = [each for each in headers if not wire.is_ours(each[0])]
+                    break
             if verdict is None:
-                return status, kept
-            kept = [each for each in kept if not wire.is_superseded(each[0])]
+                return status, headers
+            kept = [each for each in headers if not (wire.is_ours(each[0]) or wire.is_superseded(each[0]))]
             self._status = wire.SHED_STATUS
             return _STATUS_LINE, [*kept, *wire.annotations(*verdict)]
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
