@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from math import inf, isfinite
-from typing import Any, Final
+from typing import Final
 
 from groundfault.doctor.machine import Machine, examine
 from groundfault.doctor.servers import SERVERS, Server, ServerError, running
@@ -110,12 +110,8 @@ def diagnose(names: Iterable[str], *, as_json: bool, say: Callable[[str], None])
             for line in _lines_of(finding):
                 say(line)
     if as_json:
-        say(json.dumps({"machine": asdict(machine), "servers": [_plain(each) for each in findings]}))
+        say(json.dumps({"machine": asdict(machine), "servers": [asdict(each) for each in findings]}))
     return max((finding.code for finding in findings), default=0)
-
-
-def _plain(finding: Finding) -> dict[str, Any]:
-    return asdict(finding)
 
 
 def _lines_of_machine(machine: Machine) -> Iterator[str]:
