@@ -68,19 +68,34 @@ class Case:
 
 
 class Connection:
-    """A loopback connection. ``touch`` is called now and then: a request that has just come has not waited."""
+    """A loopback connection. ``touch`` is called now and then: a request that has just come has not waited.
+
+    ``renew`` does the same with a connection of its own, where no request has come before on any.
+    """
 
     EVERY = 50
 
     def __init__(self, stack: ExitStack) -> None:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        self._client = stack.enter_context(socket.create_connection(listener.getsockname()))
-        self.server, _ = listener.accept()
-        stack.enter_context(self.server)
+        self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._connect()
+        stack.callback(self.close)
+
+    def _connect(self) -> None:
+        self._client = socket.create_connection(self._listener.getsockname())
+        self.server, _ = self._listener.accept()
 
     def touch(self) -> None:
         self._client.send(b"G")
         self.server.recv(1)
+
+    def renew(self) -> None:
+        self.close()
+        self._connect()
+        self.touch()
+
+    def close(self) -> None:
+        self._client.close()
+        self.server.close()
 
 
 # --- ASGI -------------------------------------------------------------------------------------------------------------
@@ -155,6 +170,10 @@ class Uvicorn:
 
         self._protocol = Protocol
 
+    def _renew(self) -> None:
+        self._connection.renew()
+        self._transport = Transport(self._connection.server)
+
     def connect(self, loop: asyncio.AbstractEventLoop) -> Any:
         protocol: Any = self._protocol(self._config, self._state, {}, loop)
         protocol.connection_made(self._transport)
@@ -197,10 +216,14 @@ class Uvicorn:
         async def serve(n: int) -> None:
             event = asyncio.Event()
             running = asyncio.get_running_loop()
+            self._renew()
             protocol = self.connect(running)
             for number in range(n):
                 if number % Connection.EVERY == 0:
-                    self._connection.touch()
+                    if fresh:
+                        self._renew()
+                    else:
+                        self._connection.touch()
                 if fresh:
                     protocol = self.connect(running)
                 cycle = self.cycle(protocol, list(raw), event)
@@ -314,7 +337,8 @@ def serve_wsgi(connection: Connection, app: Any, headers: list[tuple[str, str]] 
     def loop(n: int) -> None:
         for number in range(n):
             if number % Connection.EVERY == 0:
-                connection.touch()
+                connection.renew()
+                environ["gunicorn.socket"] = connection.server
             body = app(environ.copy(), start_response)
             for _chunk in body:
                 pass

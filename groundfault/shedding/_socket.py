@@ -216,11 +216,14 @@ def _answer_of(ask: Callable[[], object]) -> object:
 def read(sock: Any, *, continued: bool = False) -> Bracket | str:
     """Return between what the wait of the first request on a connection lies, or why the kernel cannot tell."""
     try:  # as for most: without an object that would be asked once
-        seen = _FIELDS.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, _OPTION, 160)) if _LINUX else None
-        limits = None if seen is None or seen[3] > 1 or continued else bracket(*seen[:3])
-    except Exception:  # noqa: BLE001  asked once more, for the cause
-        limits = None
-    return limits or Connection(sock).read(continued=continued)
+        if _LINUX and not continued:
+            state, sent_ms, recv_ms, segments = _FIELDS.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, _OPTION, 160))
+            limits = bracket(state, sent_ms, recv_ms)
+            if limits is not None and (segments <= 1 or limits.upper_s - limits.lower_s <= _TICK_S):
+                return limits
+    except Exception:  # noqa: BLE001, S110  asked once more, for the cause
+        pass
+    return Connection(sock).read(continued=continued)
 
 
 class _Borrowed(socket.socket):
