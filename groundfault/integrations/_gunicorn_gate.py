@@ -6,11 +6,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from random import random
 from struct import Struct
 from struct import error as StructError  # noqa: N812  a class, whatever its name
 from threading import local
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn import SERVER
 from gunicorn.util import http_date
@@ -58,7 +59,8 @@ Without names, and so without a microsecond of each refusal.
 """
 
 
-class Refused(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refused:
     """A request that is not to be parsed. ``consumed``: bytes it takes up in the socket's buffer, all of them there.
 
     ``whole``: nothing else is in the buffer, so the connection may be kept, or closed at once.
@@ -155,7 +157,7 @@ class Gate:
             shedder.failed("gunicorn gate", error)
             return None
 
-    def _decide(
+    def _decide(  # noqa: C901, PLR0911  one piece, because each call in it costs each refusal
         self, shedder: Shedder, sock: Any, addr: Any, conn: Any, may_keep: Callable[[], bool] | None
     ) -> "_Verdict":
         if not (self._waiting or self.draining) and _is_clear(sock):

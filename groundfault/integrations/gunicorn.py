@@ -125,7 +125,7 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
         verdict = self.gate.look(client, addr)
         if verdict is None:
             super().handle(listener, client, addr)
-        elif type(verdict) is tuple:
+        elif isinstance(verdict, tuple):
             data, consumed, _ = verdict
             try:
                 client.recv(consumed)
@@ -189,7 +189,7 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
         verdict = self.gate.look(conn.sock, conn.client, conn, may_keep=self._may_keep)
         if verdict is None:
             return super().handle(conn)
-        if type(verdict) is tuple:
+        if isinstance(verdict, tuple):
             data, consumed, keep = verdict
             return self._send(conn, consumed, data, whole=True, keep=keep)
         if isinstance(verdict, Refused):
@@ -206,10 +206,7 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
 
     def _may_keep(self) -> bool:
         return (
-            self.alive
-            and not self.stop.begun
-            and self._keepalive > 0
-            and len(_kept_alive(self)) < self.max_keepalived
+            self.alive and not self.stop.begun and self._keepalive > 0 and len(_kept_alive(self)) < self.max_keepalived
         )
 
     def _send(self, conn: Any, consumed: int, data: bytes, *, whole: bool, keep: bool) -> Any:
@@ -244,7 +241,7 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
 
 
 def _send_all(sock: Any, data: bytes) -> None:
-    """Send all of it on a socket that may be non-blocking: it nearly always fits, without the call that changes that."""
+    """Send all of it on a socket that may be non-blocking: as it nearly always fits, that is not changed first."""
     try:
         sent = sock.send(data)
     except BlockingIOError:

@@ -156,7 +156,7 @@ Plainest = tuple[str, bool, Form]
 
 
 def read_plainest(data: bytes, limits: Limits) -> Plainest | None:
-    """Return what matters of ``data`` if it is one head that :func:`read_head` reads, without hints and a body; or None.
+    """Return what matters of ``data`` if it is a head as :func:`read_head` takes, without hints and a body; else None.
 
     In a standing queue most requests are such, and a refusal needs no more: half the cost.
     """

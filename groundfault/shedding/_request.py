@@ -150,7 +150,7 @@ class _Said(NamedTuple):
     caller: str | None = None
 
 
-def arrive(  # noqa: PLR0913, PLR0917  by place where each request pays for a name
+def arrive(  # noqa: C901, PLR0917  by place where each request pays for a name
     shedder: Shedder,
     method: str,
     path: str,
@@ -167,7 +167,8 @@ def arrive(  # noqa: PLR0913, PLR0917  by place where each request pays for a na
 ) -> Visit:
     """Read the request's headers and decide about it.
 
-    ``hinted``: whether it carries any of :data:`HINTS`. ``traced``: whether it may carry :data:`TRACEPARENT`. ``peer``: who the server says has sent it.
+    ``hinted``: whether it carries any of :data:`HINTS`. ``traced``: whether it may carry
+    :data:`TRACEPARENT`. ``peer``: who the server says has sent it.
     ``via``: who is at the other end of the socket, whose headers are believed or not; None for a unix socket.
     ``reading``: what the kernel says about its wait. ``threads``: what stands in front of the worker threads, where
     its endpoint needs one; None: on an event loop that is found out here.

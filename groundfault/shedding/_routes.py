@@ -240,8 +240,8 @@ class Route:
         """Count an answer that began ``seconds`` after the request was admitted; None keeps that out of the times."""
         self.done_at = now
         rate = self.rate
-        slot = int(now * _PER_S)  # noqa: SLF001  as count(), without a call
-        if slot == rate._slot:  # noqa: SLF001  as above
+        slot = int(now * _PER_S)
+        if slot == rate._slot:  # noqa: SLF001  as count(), without a call
             rate._counts[slot % _BUCKETS] += 1  # noqa: SLF001  as above
         else:
             rate.count(now)
@@ -256,7 +256,7 @@ class Route:
             self._least = inf
             self._least_since = now
             self._refused = False
-        if self.service_s < self._least:
+        if self.service_s < self._least:  # noqa: PLR1730  a call of min() costs a tenth of a microsecond
             self._least = self.service_s
         if self._samples < _MEAN_OF:
             self._samples += 1
@@ -273,8 +273,9 @@ class Route:
 class Routes:
     """The routes of a process, at most 256 of them.
 
-    A route is made when one of its requests has been answered with something other than 404 or 405,
-    and until then shares the state of ``other``: whoever asks for paths that do not exist cannot use up the places.
+    A route is made when one of its requests has been answered, and until then shares the state of ``other``.
+    Answers of 400 to 499 make none, and redirects and errors only while half of the places are free:
+    whoever asks for paths that do not exist, or stands before a login, cannot use up the places.
     When all are taken, those idle for five minutes make room.
     """
 
@@ -293,13 +294,14 @@ class Routes:
         """Return the route's state, or that of ``other``."""
         return self._routes.get(name, self.other)
 
-    def learn(self, name: str, now: float) -> None:
-        """Make a state for the route unless there are too many."""
+    def learn(self, name: str, now: float, *, sure: bool = True) -> None:
+        """Make a state for the route unless there are too many; half as many where it is not sure that it is one."""
         if name in self._routes:
             return
-        if len(self._routes) >= self.LIMIT:
+        limit = self.LIMIT if sure else self.LIMIT // 2
+        if len(self._routes) >= limit:
             self._make_room(now)
-        if len(self._routes) < self.LIMIT:
+        if len(self._routes) < limit:
             self._routes[name] = Route(name, now)
 
     def _make_room(self, now: float) -> None:

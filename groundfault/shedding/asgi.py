@@ -12,7 +12,6 @@ from typing import Any, Final, Unpack
 from groundfault import wire
 from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_asgi
-from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, refuse_outright, retry_after
 from groundfault.shedding._rules import Rules
 from groundfault.shedding._threads import waits_for_thread
@@ -227,7 +226,7 @@ class _Answer:
         return message
 
 
-async def _refuse(  # noqa: PLR0913  positional, because each refusal pays for a name
+async def _refuse(  # noqa: PLR0917  positional, because each refusal pays for a name
     rules: Rules, reason: Reason, origin: str, scope: Scope, receive: Receive, send: Send, asked: "_Headers", /
 ) -> None:
     """Send an annotated 503 in the place of the application's answer."""

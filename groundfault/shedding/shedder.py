@@ -26,6 +26,7 @@ from groundfault.shedding._law import Law
 from groundfault.shedding._listener import ListenerWatch
 from groundfault.shedding._routes import OTHER, Route
 from groundfault.shedding._rules import Rules
+from groundfault.shedding._short_ways import ShortWays
 from groundfault.shedding._socket import INSTEAD_OF_TCP_INFO, resolution_of, self_test
 from groundfault.shedding._tally import Tally
 from groundfault.shedding._threads import ThreadQueue
@@ -42,13 +43,11 @@ TCP_INFO: Final = "tcp-info"
 
 # Looked up once: through its class a member of an enumeration costs a tenth of a microsecond, and each request asks.
 _CRITICAL: Final = Criticality.CRITICAL
-_DRAINING: Final = Reason.DRAINING
-_QUEUE_WAIT: Final = Reason.QUEUE_WAIT
 _HERE: Final = Peer.HERE
 _GONE: Final = Peer.GONE
 
 
-class Shedder:
+class Shedder(ShortWays):
     """Decides which requests of one service are refused. Thread-safe, and safe to fork.
 
     ``settings``, or single settings as keywords, which go before it; see
@@ -127,50 +126,7 @@ class Shedder:
         self.decide(admission, wait_s, **said)
         return admission
 
-    def is_refusing(self, *, on_loop: bool) -> bool:
-        """Return whether :meth:`refuse_outright` is worth a question."""
-        return self._draining or (self._tally.episode and self._law.is_pressed(on_loop=on_loop))
-
-    def refuse_outright(self, signal: str, wait_s: float, u: float, *, on_loop: bool, exact: bool) -> Reason | None:
-        """Refuse a request for its wait alone, and count it; None: it is :meth:`decide` that decides, with the same u.
-
-        Only for requests of which :attr:`Rules.plain` holds, that say nothing of themselves and ask for no health path,
-        and whose client is there. For them it does what :meth:`decide` does, at a fraction of its cost.
-        """
-        if self.sinks.calls:  # they want to know the route
-            return None
-        now = self.clock()
-        with self._lock:
-            refused = self._law.refuses(now, wait_s, u, on_loop=on_loop, exact=exact)
-            if not (self._draining or (refused and self._tally.episode)):  # the first one of an episode is an event
-                return None
-            reason = _DRAINING if self._draining else _QUEUE_WAIT
-            self._signal = signal
-            self._tally.refuse_more(now, reason)
-        if now >= self._listener.due:
-            self._watch_listener(now)
-        return reason
-
-    def admit_clear(self, admission: Admission, signal: str, wait_s: float) -> bool:
-        """Admit a request that found everything clear, and count it; false: it is :meth:`decide` that decides.
-
-        Only for such requests as :meth:`refuse_outright` is for, whose wait is exact, that need no worker thread.
-        """
-        now = self.clock()
-        if self._draining or self.sinks.calls or now >= self._listener.due:
-            return False
-        with self._lock:
-            tally = self._tally
-            if tally.episode or not self._law.admits(now, admission, wait_s):
-                return False
-            self._signal = signal
-            admission.generation = self._generation
-            admission.began = now
-            tally.admitted[_CRITICAL] += 1
-            tally.in_flight += 1
-        return True
-
-    def decide(  # noqa: C901  one piece, because each call in it costs each request a tenth of a microsecond
+    def decide(  # noqa: C901, PLR0912  one piece, because each call in it costs each request a tenth of a microsecond
         self,
         admission: Admission,
         wait_s: float | None,
