@@ -150,6 +150,17 @@ def test_routes_beyond_256_share_one_state():
     assert routes.find("GET /never").name == OTHER
 
 
+def test_redirects_and_errors_leave_half_of_the_places():
+    """Before a login every path is answered with a redirect."""
+    routes = Routes(0.0)
+    for number in range(300):
+        routes.learn(f"GET /{number}", 0.0, sure=False)
+    assert routes.find("GET /127").name == "GET /127"
+    assert routes.find("GET /128").name == OTHER
+    routes.learn("GET /real", 0.0)
+    assert routes.find("GET /real").name == "GET /real"
+
+
 def test_idle_routes_make_room_and_busy_ones_stay():
     routes = Routes(0.0)
     for number in range(256):

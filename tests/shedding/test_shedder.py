@@ -64,7 +64,7 @@ def test_only_good_answers_are_service_times(shedder, clock):
 
 
 def test_a_route_is_made_by_an_answer_and_never_by_asking(shedder, clock):
-    for status in (404, 405):
+    for status in (401, 403, 404, 405, 429):
         _serve(shedder, clock, 0.01, status=status, route="GET /guess")
     assert shedder.route("GET /guess").name == "other"
     _serve(shedder, clock, 0.01, route="GET /real")
