@@ -90,6 +90,7 @@ def state_of(shedder):
         "bounds": (law.worker_bounds, law.loop_bounds),
         "counts": (tally.in_flight, tally.admitted, tally.shed, tally.abandoned),
         "episode": (tally.episode, tally._episode_shed, tally._refused_at),
+        "health": (shedder._health._at, shedder._health._tokens),
         "signal": shedder._signal,
         "generation": shedder._generation,
     }
@@ -122,6 +123,8 @@ OVERLOADED = [
     Step(waited_ms=700),
     *(Step(after_s=0.02, waited_ms=ms, u=u) for ms in (4, 20, 100, 260) for u in (0, 0.9)),
 ]
+STUCK = [*[Step(takes_s=0.005)] * 3, *[Step()] * 10, *[Step(after_s=1.1)] * 3]  # a crowd, and nobody is answered
+DRIPPED = Step(after_s=0.001, exact=False)  # which is no sign of a short queue
 SETTINGS = st.sampled_from(
     [{}, {}, {"mode": "shadow"}, {"max_concurrency": 2}, {"deadline_s": 0.2}, {"identity": lambda _: "ann"}]
 )
@@ -132,7 +135,9 @@ SETTINGS = st.sampled_from(
 @example(steps=OVERLOADED, changes={}, drained=None, on_loop=True, watched=False)
 @example(steps=OVERLOADED, changes={}, drained=2, on_loop=True, watched=True)
 @example(steps=[Step(takes_s=0.005)] * 12, changes={}, drained=None, on_loop=True, watched=False)
-@example(steps=[Step()] * 12, changes={}, drained=None, on_loop=True, watched=False)  # a crowd: nobody is answered
+@example(steps=STUCK, changes={}, drained=None, on_loop=True, watched=False)
+@example(steps=[*OVERLOADED, Step(after_s=4.0)], changes={}, drained=None, on_loop=False, watched=False)
+@example(steps=[Step(waited_ms=28), DRIPPED], changes={}, drained=None, on_loop=False, watched=False)
 @given(
     steps=st.lists(STEPS, min_size=1, max_size=40),
     changes=SETTINGS,
