@@ -25,8 +25,9 @@ from groundfault.vocabulary import Criticality, Reason
 
 __all__ = ["Entry", "Law"]
 
-_NOT_A_ROUTE: Final = frozenset({404, 405})
+_REDIRECTS: Final = 300
 _LAST_GOOD: Final = 399
+_ERRORS: Final = 500
 _EWMA: Final = 1 / 8
 _USUAL: Final = Criticality.CRITICAL
 
@@ -253,8 +254,8 @@ class Law:
         good = status <= _LAST_GOOD
         self.whole.complete(now, seconds if good else None)
         if route is self.routes.other:
-            if status not in _NOT_A_ROUTE:
-                self.routes.learn(entry.name, now)
+            if not _LAST_GOOD < status < _ERRORS:
+                self.routes.learn(entry.name, now, sure=status < _REDIRECTS)
             route = self.routes.find(entry.name)
         route.complete(now, seconds if good else None)
         if not entry.on_loop:
