@@ -99,13 +99,14 @@ def _arrive(shedder: Shedder, environ: "WSGIEnvironment") -> Visit:
     peer = environ.get("REMOTE_ADDR") or None
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     via, hinted, continued = peer, not environ.keys().isdisjoint(_HINTS), "HTTP_EXPECT" in environ
-    sock = None if hinted or continued else lone_socket(environ)
+    believing = hinted or bool(shedder.rules.classes)  # what a header says may matter, so who has sent it does
+    sock = None if believing or continued else lone_socket(environ)
     if sock is not None:
         reading = read(sock)
     else:
         connection = connection_of_wsgi(environ)
         reading = connection.read(continued=continued)
-        if hinted:
+        if believing:
             via = connection.peer(peer)  # some servers take REMOTE_ADDR from a header
     if not path.isascii():
         path = path.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 import contextvars
 import io
+import socket
 import sys
 import threading
 from wsgiref.handlers import SimpleHandler
@@ -10,6 +11,7 @@ from wsgiref.validate import validator
 
 import pytest
 from werkzeug.middleware.lint import LintMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client, EnvironBuilder
 
 from groundfault import _context
@@ -17,8 +19,10 @@ from groundfault.errors import CircuitOpenError
 from groundfault.events import Sinks
 from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._request import VISIT, arrive
+from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.vocabulary import Criticality
 
 _OPEN = CircuitOpenError("db", "read", 1.0)
 
@@ -410,3 +414,26 @@ def test_a_client_that_leaves_in_the_middle_of_an_answer_frees_its_place(shedder
     body.close()
     assert cleaned == [1]
     assert shedder.snapshot().in_flight == 0
+
+
+@pytest.mark.parametrize("multithread", [False, True])
+def test_a_forged_address_gains_nothing_by_a_rule_on_a_header(clock, multithread):
+    """Behind a ProxyFix that believes whoever comes, and none of the protocol's own headers is there."""
+    shedder = Shedder(
+        sinks=(),
+        clock=clock,
+        criticality=[CriticalityRule("critical-plus", header="X-Plan", value="vip")],
+        trusted_callers=("127.0.0.1", "10.0.0.1"),
+    )
+    app = ProxyFix(WSGILoadShedder(_list, shedder=shedder))
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.bind(("127.0.0.2", 0))
+        client.connect(listener.getsockname())
+        server, _ = listener.accept()
+        with server:
+            fields = {"gunicorn.socket": server, "wsgi.multithread": multithread, "REMOTE_ADDR": "127.0.0.2"}
+            for forged in ("127.0.0.1", "10.0.0.1"):
+                run = _environ(**fields, HTTP_X_FORWARDED_FOR=forged, HTTP_X_PLAN="vip")
+                b"".join(app(run, lambda *_: None))
+    admitted = shedder.snapshot().admitted
+    assert {each: count for each, count in admitted.items() if count} == {Criticality.CRITICAL: 2}
