@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from random import random
 from struct import Struct
 from struct import error as StructError  # noqa: N812  a class, whatever its name
@@ -19,7 +18,7 @@ from gunicorn.util import http_date
 from groundfault import wire
 from groundfault._clock import monotonic
 from groundfault.shedding._connection import connection_of_wsgi
-from groundfault.shedding._head import CHUNKED, Form, Head, Limits, noting, read_head, read_plainest
+from groundfault.shedding._head import CHUNKED, Form, Limits, noting, read_head, read_plainest
 from groundfault.shedding._listener import note_listener
 from groundfault.shedding._request import HINTS, VISIT, Visit, arrive, refuse_outright, retry_after
 from groundfault.shedding._rules import Rules
@@ -32,7 +31,7 @@ from groundfault.vocabulary import Reason
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Answer", "Gate", "Refused", "is_read_to_end", "limits_of"]
+__all__ = ["Answer", "Gate", "is_read_to_end", "limits_of"]
 
 CLEAR_S: Final = 0.002
 """A wait up to this is none: the control law admits it whatever happens, so the parser may have it at once."""
@@ -52,25 +51,12 @@ _DEFAULT_LINE: Final = 8190  # gunicorn's MAX_REQUEST_LINE and DEFAULT_MAX_HEADE
 _DEFAULT_FIELDS: Final = 32_768
 
 
-Answer = tuple[bytes, int, bool]
-"""What to send to a request that is no more than so many bytes in the socket's buffer; is the connection to be kept?
+Answer = tuple[bytes, int, bool, bool]
+"""A refusal: what to send, how many bytes its request takes up in the socket's buffer, all of them there; whether it is
+whole and nothing else is there, so that the connection may be closed at once; and whether the connection is kept.
 
 Without names, and so without a microsecond of each refusal.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A request that is not to be parsed. ``consumed``: bytes it takes up in the socket's buffer, all of them there.
-
-    ``whole``: nothing else is in the buffer, so the connection may be kept, or closed at once.
-    """
-
-    rules: Rules
-    reason: Reason
-    head: Head
-    consumed: int
-    whole: bool
 
 
 def limits_of(cfg: Any) -> Limits:
@@ -102,7 +88,8 @@ class Gate:
     """Decides for one worker. ``look`` may be called from any of its threads.
 
     ``threads``: it serves several requests of a connection.
-    ``shedder``: the application's; None where there are several, and each middleware decides for itself.
+    ``shedder``: the application's, or that of its outermost middleware where that can be seen; None where there are
+    several otherwise, and each middleware decides for itself.
     """
 
     def __init__(self, worker: Any, *, threads: bool) -> None:
@@ -126,12 +113,13 @@ class Gate:
         self._limits = limits_of(self._cfg)  # by now the worker has the environment that its configuration gives it
         shedders = live_shedders()
         if not shedders:
-            shell = WSGILoadShedder(app)
-            app, shedders = shell, [shell.shedder]
-        if len(shedders) > 1:
-            self._log.info("groundfault: %d shedders in one application; each decides behind the parser", len(shedders))
-        else:
+            app = WSGILoadShedder(app)
+        if isinstance(app, WSGILoadShedder):
+            self.shedder = app.shedder
+        elif len(shedders) == 1:
             self.shedder = shedders[0]
+        else:
+            self._log.info("groundfault: %d shedders in one application; each decides behind the parser", len(shedders))
         self_test.start()
         return _HandingOver(app, self._handed)
 
@@ -157,7 +145,7 @@ class Gate:
             shedder.failed("gunicorn gate", error)
             return None
 
-    def _decide(  # noqa: C901, PLR0911  one piece, because each call in it costs each refusal
+    def _decide(  # noqa: C901, PLR0911, PLR0912  one piece, because each call in it costs each refusal
         self, shedder: Shedder, sock: Any, addr: Any, conn: Any, may_keep: Callable[[], bool] | None
     ) -> "_Verdict":
         if not (self._waiting or self.draining) and _is_clear(sock):
@@ -169,23 +157,29 @@ class Gate:
             data = sock.recv(_PEEKED, _NOW)
         except OSError:  # nothing there yet, or reset
             return None
-        reading = self._read(sock, conn)
+        reading = read(sock)
         self._waiting = isinstance(reading, Bracket) and reading.lower_s > CLEAR_S
         if not (self._waiting or self.draining):
             return None
-        u = None
-        if shedder.is_refusing(on_loop=False):
+        plainest, head, u = None, None, None
+        if len(data) < _PEEKED and shedder.is_refusing(on_loop=False):
             plainest = read_plainest(data, self._limits)
-            if plainest is not None:
-                path, keeps, form = plainest
-                u = random()
-                reason = refuse_outright(shedder, "", path, reading, u, on_loop=False)
-                if reason is not None:
-                    keeps = keeps and may_keep is not None and may_keep()
-                    if keeps and conn.parser is None:  # what comes on it later is told from this request
-                        self._kept(sock, conn).read()
-                    return self._bytes(shedder.rules, reason, form, keep=keeps), len(data), keeps
-        head = read_head(data, self._limits)
+        if plainest is None:
+            head = read_head(data, self._limits)
+            if head is None:
+                return None
+        if conn is None:
+            note_listener(sock)
+        else:  # what came before counts; asked only now, because the middleware would ask again after a None
+            reading = self._kept(sock, conn).read()
+        if plainest is not None:
+            path, keeps, form = plainest
+            u = random()
+            reason = refuse_outright(shedder, "", path, reading, u, on_loop=False)
+            if reason is not None:
+                keeps = keeps and may_keep is not None and may_keep()
+                return self._bytes(shedder.rules, reason, form, keep=keeps), len(data), True, keeps
+            head = read_head(data, self._limits)
         if head is None:
             return None
         peer = addr[0] if isinstance(addr, tuple) else None
@@ -203,14 +197,10 @@ class Gate:
         )
         if visit.reason is None or not visit.refused:
             return visit
-        return _refused(visit.rules, visit.reason, head, data)
-
-    def _read(self, sock: Any, conn: Any) -> Bracket | str:
-        """Read what the middleware would: of a kept connection it has to be known what came before."""
-        if conn is None or conn.parser is None:  # its first request: nothing has come before
-            note_listener(sock)
-            return read(sock)
-        return self._kept(sock, conn).read()
+        whole = head.body != CHUNKED and head.size + head.body == len(data) < _PEEKED
+        keeps = whole and head.keeps and may_keep is not None and may_keep()
+        form = (head.method == "HEAD", head.minor, head.get("Accept"))
+        return self._bytes(visit.rules, visit.reason, form, keep=keeps), len(data), whole, keeps
 
     def _kept(self, sock: Any, conn: Any) -> Connection:
         known = getattr(conn, _ATTRIBUTE, None)
@@ -225,13 +215,8 @@ class Gate:
         """Give the next call of the application in this thread what has been decided about it; None takes it back."""
         self._handed.visit = visit
 
-    def answer(self, refused: Refused, *, keep: bool) -> bytes:
-        """Return the annotated 503, byte for byte what the middleware's becomes in gunicorn, and count it."""
-        head = refused.head
-        form = (head.method == "HEAD", head.minor, head.get("Accept"))
-        return self._bytes(refused.rules, refused.reason, form, keep=keep)
-
     def _bytes(self, rules: Rules, reason: Reason, form: Form, *, keep: bool) -> bytes:
+        """Return the annotated 503, byte for byte what the middleware's becomes in gunicorn, and count it."""
         now = monotonic()
         second = int(now)
         if second != self._second:
@@ -276,13 +261,9 @@ class _HandingOver:
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a hook of the user's looks for on ``worker.wsgi``."""
+        if name == "_app":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self._app, name)
-
-
-def _refused(rules: Rules, reason: Reason, head: Head, data: bytes) -> Refused:
-    end = head.size + head.body
-    whole = head.body != CHUNKED and end == len(data)
-    return Refused(rules, reason, head, end if whole else len(data), whole)
 
 
 def _is_clear(sock: Any) -> bool:
@@ -294,7 +275,7 @@ def _is_clear(sock: Any) -> bool:
     return bool(min(recv_ms, sent_ms) / 1e3 <= CLEAR_S)
 
 
-_Verdict = Answer | Refused | Visit | None
+_Verdict = Answer | Visit | None
 _Whole = tuple[Reason, str, tuple[str, str] | None, bool, Form]
 """What an answer depends on, but for the date: reason, service, when to try again, whether it is kept, and its form."""
 

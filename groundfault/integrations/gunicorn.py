@@ -17,7 +17,7 @@ from gunicorn.workers import gthread, sync
 from groundfault._clock import monotonic
 from groundfault.events import note_internal_error
 from groundfault.integrations._gunicorn_closing import Closer
-from groundfault.integrations._gunicorn_gate import Gate, Refused, is_read_to_end
+from groundfault.integrations._gunicorn_gate import Answer, Gate, is_read_to_end
 from groundfault.integrations._gunicorn_stop import DRAIN_S, Stop, server_is_stopping
 from groundfault.shedding._socket import self_test
 from groundfault.shedding.shedder import live_shedders
@@ -94,6 +94,8 @@ class _Kit:
             super().run()  # type: ignore[misc]  # as above
         finally:
             self.gate.log_refusals(monotonic())
+            for each in self.sockets:  # nobody is taken any more, so nobody shall wait to be
+                each.close()
             self.closer.finish(_LEAVE_S)
 
     def _wake_up(self) -> None:
@@ -116,6 +118,8 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
         else:
             descriptor, addr = listener.sock._accept()  # noqa: SLF001  what socket.accept() calls
             client = socket.socket(*kind, fileno=descriptor)
+        if client.gettimeout() is not None:  # the application has set one for all sockets to come
+            client.setblocking(True)  # noqa: FBT003  by place in the standard library
         self.handle(listener, client, addr)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -126,14 +130,6 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
         if verdict is None:
             super().handle(listener, client, addr)
         elif isinstance(verdict, tuple):
-            data, consumed, _ = verdict
-            try:
-                client.recv(consumed)
-                client.sendall(data)
-                client.close()
-            except OSError as error:
-                self._left(client, error)
-        elif isinstance(verdict, Refused):
             self._refuse(client, verdict)
         else:
             self.gate.hand_over(verdict)
@@ -143,23 +139,19 @@ class SyncWorker(_Kit, sync.SyncWorker):  # type: ignore[misc]  # gunicorn has n
                 self.gate.hand_over(None)
                 verdict.close()
 
-    def _refuse(self, client: Any, refused: Refused) -> None:
+    def _refuse(self, client: Any, answer: Answer) -> None:
+        data, consumed, whole, _ = answer
         try:
-            client.recv(refused.consumed)
-            client.sendall(self.gate.answer(refused, keep=False))
+            client.recv(consumed)
+            client.sendall(data)
         except OSError as error:
-            self._left(client, error)
-            return
-        if refused.whole:
+            self.log.debug("groundfault: the client of a refused request has gone: %s", error)
+            whole = True
+        if whole:
             with suppress(OSError):
                 client.close()
         else:
             self.closer.close(client)
-
-    def _left(self, client: Any, error: OSError) -> None:
-        self.log.debug("groundfault: the client of a refused request has gone: %s", error)
-        with suppress(OSError):
-            client.close()
 
     def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
         """Serve a parsed request, and note whether its connection may be closed at once."""
@@ -190,12 +182,7 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
         if verdict is None:
             return super().handle(conn)
         if isinstance(verdict, tuple):
-            data, consumed, keep = verdict
-            return self._send(conn, consumed, data, whole=True, keep=keep)
-        if isinstance(verdict, Refused):
-            keep = verdict.whole and verdict.head.keeps and self._may_keep()
-            data = self.gate.answer(verdict, keep=keep)
-            return self._send(conn, verdict.consumed, data, whole=verdict.whole, keep=keep)
+            return self._refuse(conn, verdict)
         conn.data_ready = True  # it has been seen: there is no need to wait for it
         self.gate.hand_over(verdict)
         try:
@@ -209,7 +196,8 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
             self.alive and not self.stop.begun and self._keepalive > 0 and len(_kept_alive(self)) < self.max_keepalived
         )
 
-    def _send(self, conn: Any, consumed: int, data: bytes, *, whole: bool, keep: bool) -> Any:
+    def _refuse(self, conn: Any, answer: Answer) -> Any:
+        data, consumed, whole, keep = answer
         sock = conn.sock
         try:
             sock.recv(consumed)
@@ -232,7 +220,7 @@ class ThreadWorker(_Kit, gthread.ThreadWorker):  # type: ignore[misc]  # as abov
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for something to do; only briefly while stopping."""
-        super().wait_for_and_dispatch_events(min(timeout, _TICK_S) if self.stop.begun and self.alive else timeout)
+        super().wait_for_and_dispatch_events(min(timeout, _TICK_S) if self.stop.begun else timeout)
 
     def _wake_up(self) -> None:
         defer = getattr(getattr(self, "method_queue", None), "defer", None)

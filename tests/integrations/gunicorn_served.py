@@ -53,5 +53,5 @@ def __getattr__(name):  # made when gunicorn asks, so that the application witho
     if name == "guarded":
         return _guarded()
     if name == "doubled":
-        return WSGILoadShedder(WSGILoadShedder(bare, shedder=Shedder(service="inner")), service="outer")
+        return WSGILoadShedder(WSGILoadShedder(bare, shedder=Shedder(service="inner")), service="outer").__call__
     raise AttributeError(name)

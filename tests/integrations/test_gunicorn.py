@@ -1,5 +1,6 @@
 """The parts of the gunicorn kit: the gate, the closer, the way out, and what a configuration file becomes."""
 
+import copy
 import logging
 import os
 import signal
@@ -8,19 +9,21 @@ import struct
 import subprocess
 import sys
 from contextlib import ExitStack, nullcontext
+from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
 from gunicorn.config import Config
 from gunicorn.workers import gthread, sync
 
-from groundfault import Shedder
+from groundfault import Shedder, WSGILoadShedder
 from groundfault.events import internal_errors
 from groundfault.integrations import _gunicorn_closing, _gunicorn_gate, _gunicorn_stop
 from groundfault.integrations import gunicorn as kit
 from groundfault.integrations._gunicorn_closing import Closer
-from groundfault.integrations._gunicorn_gate import Gate, Refused
+from groundfault.integrations._gunicorn_gate import Gate
 from groundfault.integrations._gunicorn_stop import Stop, server_is_stopping
+from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._request import VISIT, Visit
 from groundfault.vocabulary import Criticality, Reason
 
@@ -34,11 +37,12 @@ class Lying:
     def __init__(self, data: bytes = PLAIN, waited_ms: int = 600) -> None:
         self.data = data
         self.waited_ms = waited_ms
+        self.segments = 0
         self.looks = 0
 
     def getsockopt(self, _level: int, _option: int, size: int) -> bytes:
-        # established; sent nothing for an hour less a second; received so long ago
-        return struct.pack("=B43xI4xI", 1, 3_599_000, self.waited_ms).ljust(size, b"\0")
+        # established; sent nothing for an hour less a second; received so long ago; in so many segments
+        return struct.pack("=B43xI4xI96xI", 1, 3_599_000, self.waited_ms, self.segments).ljust(size, b"\0")[:size]
 
     def recv(self, size: int, flags: int) -> bytes:
         assert flags & socket.MSG_PEEK
@@ -50,6 +54,12 @@ class Lying:
 
     def getsockname(self) -> tuple[str, int]:
         return ("127.0.0.1", 80)
+
+
+class Unread:
+    """A parser's reader that has read nothing ahead."""
+
+    buf = BytesIO()
 
 
 def gate_of(shedder: Shedder | None, **settings: object) -> Gate:
@@ -73,8 +83,9 @@ def test_what_has_not_waited_is_not_even_looked_at():
 def test_what_has_waited_too_long_is_refused_and_nothing_is_consumed():
     shedder = Shedder(service="saber")
     refused = gate_of(shedder).look(Lying(), PEER)
-    assert isinstance(refused, Refused)
-    assert (refused.reason, refused.consumed, refused.whole) == (Reason.QUEUE_WAIT, len(PLAIN), True)
+    data, consumed, whole, keeps = refused
+    assert f"X-GroundFault-Reason: {Reason.QUEUE_WAIT}".encode() in data
+    assert (consumed, whole, keeps) == (len(PLAIN), True, False)
     assert shedder.snapshot().in_flight == 0
 
 
@@ -82,8 +93,7 @@ def test_what_waited_within_the_tolerance_is_admitted_and_handed_over_once():
     shedder = Shedder()
     gate = gate_of(shedder)
     visit = gate.look(Lying(waited_ms=100), PEER)
-    assert visit is not None
-    assert not isinstance(visit, Refused)
+    assert isinstance(visit, Visit)
     seen = []
     app = gate.around(lambda environ, start_response: seen.append(environ.get(VISIT)) or [])
     gate.hand_over(visit)
@@ -107,8 +117,22 @@ def test_what_waited_within_the_tolerance_is_admitted_and_handed_over_once():
 )
 def test_only_exactly_one_request_is_whole(data, consumed, whole):
     refused = gate_of(Shedder()).look(Lying(data), PEER)
-    assert isinstance(refused, Refused)
-    assert (refused.consumed, refused.whole) == (consumed, whole)
+    assert refused[1:] == (consumed, whole, False)
+
+
+@pytest.mark.parametrize("data", [PLAIN, b"GET / HTT"])
+def test_what_is_left_to_the_middleware_is_still_seen_to_have_come_in_pieces(data):
+    """On a connection that is kept: what has come since the last request is counted once."""
+    lying = Lying(data, waited_ms=1 if data == PLAIN else 100)
+    environ = {"gunicorn.socket": lying, "wsgi.multithread": True}
+    lying.segments = 1
+    assert connection_of_wsgi(environ).read().exact
+    lying.segments = 3
+    gate = gate_of(Shedder())
+    gate._waiting = True  # as the request before it had
+    assert gate.look(lying, PEER, SimpleNamespace(parser=SimpleNamespace(mesg=None, unreader=Unread()))) is None
+    assert lying.looks == 1
+    assert not connection_of_wsgi(environ).read().exact
 
 
 @pytest.mark.parametrize(
@@ -133,10 +157,9 @@ def test_what_cannot_be_read_is_left_to_gunicorn_while_draining(lying):
     gate.drain()
     verdict = gate.look(lying, PEER)
     if lying.data == PLAIN:
-        assert type(verdict) is tuple
-        data, consumed, keeps = verdict
+        data, *rest = verdict
         assert f"X-GroundFault-Reason: {Reason.DRAINING}".encode() in data
-        assert (consumed, keeps) == (len(PLAIN), False)
+        assert rest == [len(PLAIN), True, False]
         assert shedder.snapshot().shed[Reason.DRAINING, Criticality.CRITICAL] > 0
     else:
         assert verdict is None
@@ -152,7 +175,7 @@ def test_health_checks_are_answered_while_draining():
 @pytest.mark.parametrize("mode", ["off", "shadow"])
 def test_a_shedder_that_does_not_enforce_refuses_nobody(mode):
     verdict = gate_of(Shedder(mode=mode)).look(Lying(), PEER)
-    assert not isinstance(verdict, Refused)
+    assert not isinstance(verdict, tuple)
 
 
 def test_headers_count_as_in_the_middleware():
@@ -164,7 +187,7 @@ def test_headers_count_as_in_the_middleware():
 
     shedder = Shedder(identity=identity)
     data = b"GET /a%20b?c HTTP/1.1\r\nCOOKIE: d\r\nX-GroundFault-Criticality: sheddable\r\n\r\n"
-    assert isinstance(gate_of(shedder).look(Lying(data), ("192.0.2.1", 1)), Refused)
+    assert isinstance(gate_of(shedder).look(Lying(data), ("192.0.2.1", 1)), tuple)
     assert asked == [("GET", "/a b", "d", "192.0.2.1")]
     (((_, criticality), count),) = shedder.snapshot().shed.items()
     assert (criticality.value, count) == ("sheddable", 1)
@@ -179,11 +202,47 @@ def test_an_error_of_ours_leaves_the_request_to_gunicorn(monkeypatch):
     assert internal_errors() == {"gunicorn gate": 1}
 
 
+def test_an_error_in_the_making_of_an_answer_leaves_the_request_to_gunicorn_as_well(monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(_gunicorn_gate.wire, "answer", broken)
+    gate = gate_of(Shedder())
+    for _ in range(3):  # the first of an episode goes the long way, the others the short one
+        assert gate.look(Lying(), PEER) is None
+    assert internal_errors() == {"gunicorn gate": 3}
+
+
+def test_a_head_as_long_as_what_is_read_may_have_more_behind_it():
+    filler = b"X-A: " + b"a" * 4000 + b"\r\n"
+    data = b"GET / HTTP/1.1\r\n" + filler * 2
+    data += b"X-B: " + b"b" * (8192 - len(data) - 9) + b"\r\n\r\n"
+    assert len(data) == 8192
+    gate = gate_of(Shedder())
+    for _ in range(3):
+        _, consumed, whole, _ = gate.look(Lying(data + PLAIN), PEER)
+        assert (consumed, whole) == (8192, False)
+
+
+def test_the_outermost_shedder_decides_before_the_parser():
+    outer = WSGILoadShedder(WSGILoadShedder(lambda environ, start_response: []))
+    gate = gate_of(None)
+    gate.around(outer)
+    assert gate.shedder is outer.shedder
+    hidden = gate_of(None)
+    hidden.around(outer.__call__)
+    assert hidden.shedder is None
+
+
+def test_the_application_can_be_copied():
+    app = copy.copy(gate_of(None).around(WSGILoadShedder(len)))
+    assert app.app is len
+
+
 def test_an_answer_says_what_the_settings_say():
     gate = gate_of(Shedder(service="saber", retry_after_s=(7, 7)))
-    refused = gate.look(Lying(b"HEAD / HTTP/1.0\r\nAccept: text/html\r\n\r\n"), PEER)
-    assert isinstance(refused, Refused)
-    head, _, body = gate.answer(refused, keep=False).partition(b"\r\n\r\n")
+    answer, *_ = gate.look(Lying(b"HEAD / HTTP/1.0\r\nAccept: text/html\r\n\r\n"), PEER)
+    head, _, body = answer.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "HTTP/1.0 503 Service Unavailable"
     assert {"Connection: close", "X-GroundFault-Origin: saber", "Retry-After: 7"} <= set(lines)
@@ -194,13 +253,11 @@ def test_an_answer_says_what_the_settings_say():
 def test_refusals_are_logged_once_a_minute(caplog):
     gate = gate_of(Shedder(sinks=()))
     caplog.set_level(logging.INFO)
-    refused = gate.look(Lying(), PEER)
-    assert isinstance(refused, Refused)
     for _ in range(3):
-        gate.answer(refused, keep=True)
+        gate.look(Lying(), PEER)
     assert not caplog.messages
     gate._logged_at -= 61
-    gate.answer(refused, keep=True)
+    gate.look(Lying(), PEER)
     (message,) = caplog.messages
     assert "refused 4 queue-wait before parsing" in message
 
@@ -525,6 +582,26 @@ def test_a_stock_worker_drains_when_the_server_stops(monkeypatch):
         assert (called, shedder.snapshot().draining) == (["stock"] * 2, True)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_timeout_for_all_sockets_is_not_for_the_server_s(stack):
+    """As an application sets it for calls it makes; a client whose answer is large would be cut off."""
+
+    class Listener:
+        def __init__(self, sock):
+            self.sock = sock
+            self.accept = sock.accept
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        worker, listener, accepted = object.__new__(kit.SyncWorker), Listener(sock), []
+        worker._kinds = {}
+        worker.handle = lambda _listener, client, _addr: accepted.append(stack.enter_context(client))
+        stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+        for timeout in (None, 5.0, 5.0):
+            stack.enter_context(socket.create_connection(sock.getsockname()))
+            socket.setdefaulttimeout(timeout)
+            worker.accept(listener)
+    assert [each.gettimeout() for each in accepted] == [None, None, None]
 
 
 def test_the_worker_classes_are_gunicorns():
