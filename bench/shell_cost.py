@@ -73,7 +73,7 @@ class Connection:
     ``renew`` does the same with a connection of its own, where no request has come before on any.
     """
 
-    EVERY = 50
+    EVERY = 10
 
     def __init__(self, stack: ExitStack) -> None:
         self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
