@@ -152,6 +152,7 @@ CONSTANTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("TIGHT", _admission, _LOOP),
     ("LEAST", _admission, _LOOP),
     ("PRESSED", _admission, _LOOP),
+    ("TIGHTEN_CROWD_S", _admission, _LOOP),
     ("TRIAL_S", _admission, _LOOP),
     ("KEPT", _admission, _LOOP),
     ("SPARED_S", _admission, _LOOP),

@@ -46,8 +46,11 @@ LOOP_TARGET_S: Final = 0.02
 """T of an event loop: its service times are mostly spent waiting elsewhere, so they are no measure for its queue."""
 CLEAR_S: Final = 0.002
 """A wait up to this, or a quarter of T, means that nothing stood in the queue."""
-TIGHTEN_S: Final = 1.0
-"""How long the threshold takes from N to T: a pause of half a second drains meanwhile instead of being refused."""
+TIGHTEN_S: Final = 0.75
+"""How long the threshold takes from N to T: a pause of half a second drains meanwhile instead of being refused.
+
+With the quarter of a second after which a queue is one by default, it is short a second after the load has risen.
+"""
 MEMORY_S: Final = 2.0
 """How long a backlog is remembered. Meanwhile another begins at a wait that rises from T to N, and starts at T.
 
@@ -93,6 +96,8 @@ TIGHT: Final = 5.0
 
 Enough that places never fall idle, and every answer within five service times.
 """
+TIGHTEN_CROWD_S: Final = 1.0
+"""How long that takes. Not sooner: what is completed meanwhile is what later completions are compared with."""
 LEAST: Final = CROWD / 0.6
 """The same in open requests at least, times the share: 8 for ``critical``. Two or three would let a small pool idle."""
 PRESSED: Final = 0.25
@@ -270,7 +275,7 @@ def _tightened(now: float, route: Route, share: float, deadline_s: float, rate: 
     if standing < 0 or now < crowd.spared:
         return inf
     completed = route.rate.mean_per_s(now)
-    if standing <= TIGHTEN_S:
+    if standing <= TIGHTEN_CROWD_S:
         crowd.rate = completed
     elif crowd.refused.mean_per_s(now) < PRESSED * completed:
         crowd.onset = inf
@@ -281,7 +286,7 @@ def _tightened(now: float, route: Route, share: float, deadline_s: float, rate: 
         return inf
     alone_s = max(route.calm_s * max(crowd.before / rate, 1.0), FLOOR_S)
     least = share * max(TIGHT * alone_s, LEAST / rate)
-    return max(least, share * deadline_s * (1 - standing / TIGHTEN_S))
+    return max(least, share * deadline_s * (1 - standing / TIGHTEN_CROWD_S))
 
 
 def forecast(now: float, route: Route, whole: Route) -> float:

@@ -100,7 +100,9 @@ class Rate:
 class Baseline:
     """The service time when nothing is wrong: the least of the last minute's medians over 5 s.
 
-    A median of fewer than ten samples is none. ``service_s`` is 20 ms until one is known.
+    A median is of ten samples at least: where there are fewer in 5 s it is taken over as long as ten need, up to a
+    minute. A worker of half a second a request sees no more than that, and would be taken for one of 20 ms:
+    ``service_s`` until a median is known.
     Samples are counted in a histogram of quarter octaves, so the result is right to a tenth at constant cost.
     """
 
@@ -117,7 +119,8 @@ class Baseline:
 
     def sample(self, now: float, seconds: float) -> bool:
         """Count one service time; return true if ``service_s`` was looked at anew."""
-        renewed = now - self._since >= _BUCKET_S
+        gone_s = now - self._since
+        renewed = gone_s >= _BUCKET_S and (self._total >= _ENOUGH or gone_s >= _SPAN_S)
         if renewed:
             self._close(now)
         cell = int(4 * log2(seconds / _FLOOR_S)) if seconds > _FLOOR_S else 0

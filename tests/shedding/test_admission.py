@@ -81,8 +81,8 @@ def test_how_a_measured_wait_moves_the_ladder(before, now, wait_s, after):
     [
         (Ladder(), 10.0, 0.25),
         (Ladder(True, onset=10.0), 10.0, 0.25),
-        (Ladder(True, onset=10.0), 10.5, 0.125),
-        (Ladder(True, onset=10.0), 10.92, 0.02),
+        (Ladder(True, onset=10.0), 10.375, 0.125),
+        (Ladder(True, onset=10.0), 10.69, 0.02),
         (Ladder(True, onset=10.0), 60.0, 0.02),
         (Ladder(True, onset=-inf), 10.0, 0.02),
     ],

@@ -75,12 +75,26 @@ def test_the_baseline_is_the_least_median_of_a_minute():
     assert baseline.service_s == pytest.approx(0.1, rel=0.1)
     five_seconds(10, 0.3)
     assert baseline.service_s == pytest.approx(0.05, rel=0.1)
-    five_seconds(15, 0.01, samples=9)  # too few to be a median
+    five_seconds(15, 0.01, samples=4)  # too few to be a median: they count with those that come
     five_seconds(20, 0.3)
     assert baseline.service_s == pytest.approx(0.05, rel=0.1)
     for start in range(25, 85, 5):
         five_seconds(start, 0.3)
     assert baseline.service_s == pytest.approx(0.3, rel=0.1)
+
+
+def test_a_baseline_waits_for_ten_samples_up_to_a_minute():
+    baseline = Baseline(0.0)
+    for number in range(1, 10):
+        baseline.sample(number * 1.5, 0.5)
+    assert baseline.service_s == 0.02
+    baseline.sample(15.0, 0.5)  # the tenth, and the next one looks
+    baseline.sample(16.5, 0.5)
+    assert baseline.service_s == pytest.approx(0.5, rel=0.1)
+    rare = Baseline(0.0)
+    for number in range(30):
+        rare.sample(number * 10.0, 0.5)
+    assert rare.service_s == 0.02
 
 
 def test_a_baseline_outlives_silence():
