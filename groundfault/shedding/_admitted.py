@@ -27,6 +27,7 @@ class Admission(Entry):
         self.queued_s = 0.0
         self.predicted_s: float | None = None
         self.open = False
+        self.health = False
         self.reason: Reason | None = None
         self.refused = False
         self.released = False

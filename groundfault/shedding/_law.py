@@ -36,9 +36,10 @@ class Entry:
     """One request as the law sees it. ``queued_s`` is its predicted wait for a worker thread.
 
     ``predicted_s`` is the prediction that it was refused for, None if it was not.
+    ``health``: a health check, whose time is none of the service's: many of them among few requests would be it.
     """
 
-    __slots__ = ("began", "name", "on_loop", "open", "predicted_s", "queued_s", "route")
+    __slots__ = ("began", "health", "name", "on_loop", "open", "predicted_s", "queued_s", "route")
 
     def __init__(self, name: str, route: Route, began: float, on_loop: bool) -> None:  # noqa: FBT001  one call per request
         self.name = name
@@ -48,6 +49,7 @@ class Entry:
         self.queued_s = 0.0
         self.predicted_s: float | None = None
         self.open = False  # while it counts as open on its route
+        self.health = False
 
 
 class Law:
@@ -251,7 +253,7 @@ class Law:
             route.leave()
             self.whole.leave()
         seconds = now - entry.began
-        good = status <= _LAST_GOOD
+        good = status <= _LAST_GOOD and not entry.health
         self.whole.complete(now, seconds if good else None)
         if route is self.routes.other:
             if not _LAST_GOOD < status < _ERRORS:

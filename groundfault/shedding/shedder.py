@@ -171,6 +171,7 @@ class Shedder(ShortWays):
             waited_s = wait_s or 0.0
             admission.generation = self._generation
             admission.began = now
+            admission.health = health
             law.arrive(now, admission, wait_s, threads, exact=exact)
             if peer is not _HERE and self._has_left(admission, peer, wait_s):
                 tally.abandoned += 1

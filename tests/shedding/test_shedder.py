@@ -63,6 +63,16 @@ def test_only_good_answers_are_service_times(shedder, clock):
     assert shedder.route("GET /slow").service_s == pytest.approx(0.2)
 
 
+def test_health_checks_are_no_service_times(shedder, clock):
+    """A slow service is asked for its health more often than for anything else, and is no fast one for that."""
+    for _ in range(60):
+        _serve(shedder, clock, 0.5, route="GET /slow")
+        for _ in range(3):
+            _serve(shedder, clock, 0.001, route="GET /healthz", health=True)
+    assert shedder.snapshot().service_time_s == pytest.approx(0.5, rel=0.1)
+    assert shedder._law.whole.service_s == pytest.approx(0.5, rel=0.1)  # of which a route may cost a multiple
+
+
 def test_a_route_is_made_by_an_answer_and_never_by_asking(shedder, clock):
     for status in (401, 403, 404, 405, 429):
         _serve(shedder, clock, 0.01, status=status, route="GET /guess")
