@@ -193,7 +193,8 @@ class Fans(FastHttpUser):
         p99 = lags[int(0.99 * (len(lags) - 1))] if lags else 0.0
         if p99 > _LAG_LIMIT_S:
             late = f"{p99 * 1000:.0f} ms"
-            print(f"void: 1 % of the requests were sent {late} late or more; the generator was overloaded")  # noqa: T201  the user's console
+            said = f"void: 1 % of the requests were sent {late} late or more; the generator was overloaded"
+            print(said, file=sys.stderr)  # noqa: T201  the user's console; on stdout Locust's --json
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]  # as above
