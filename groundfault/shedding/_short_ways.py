@@ -6,6 +6,7 @@ answer is to the last count that of the long way, :meth:`~groundfault.shedding.s
 long way is to be gone. ``tests/shedding/test_short_ways.py`` holds them equal.
 """
 
+from collections.abc import Callable
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
@@ -39,9 +40,7 @@ class ShortWays:
     _lock: RLock
     _signal: str
     _tally: "Tally"
-
-    def _watch_listener(self, now: float) -> None:
-        raise NotImplementedError
+    _watch_listener: Callable[[float], None]
 
     def is_refusing(self, *, on_loop: bool) -> bool:
         """Return whether :meth:`refuse_outright` is worth a question."""
