@@ -58,11 +58,15 @@ class Closer:
 
     def note_read_to_end(self, sock: Any) -> None:
         """Remember that this connection's request has been read to its end, and that it is about to be closed."""
-        self._read_to_end.add(sock.fileno())
+        fd = sock.fileno()
+        if fd >= 0:  # else it has been closed meanwhile, as after an error in the middle of an answer
+            self._read_to_end.add(fd)
 
     def close(self, sock: Any, *_args: object, **_options: object) -> None:
         """Close, at once or in the background. Never raises, never waits; takes the place of gunicorn's own."""
         fd = sock.fileno()
+        if fd < 0:  # closed already
+            return
         read_to_end = fd in self._read_to_end
         self._read_to_end.discard(fd)
         leaving = self._leaving.get(fd)
@@ -77,7 +81,7 @@ class Closer:
             if self._emptied(sock):
                 _close(sock)
                 return
-        except OSError:  # the peer has gone already
+        except (OSError, ValueError):  # the peer has gone already, or the closing thread has closed it
             _close(sock)
             return
         self._see_off(fd, sock)

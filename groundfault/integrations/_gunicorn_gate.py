@@ -35,7 +35,6 @@ __all__ = ["Answer", "Gate", "is_read_to_end", "limits_of"]
 
 CLEAR_S: Final = 0.002
 """A wait up to this is none: the control law admits it whatever happens, so the parser may have it at once."""
-_LOG_S: Final = 60.0
 _PEEKED: Final = 8192  # gunicorn's own first read; a longer head is left to it
 _NOW: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
@@ -103,7 +102,7 @@ class Gate:
         self.draining = False
         self._waiting = False  # the last reading showed a wait: then the bytes are worth a look first
         self._refused: Counter[Reason] = Counter()
-        self._logged_at = monotonic()
+        self._refused_since = 0.0
         self._second = -1
         self._date = ""
         self._answers: dict[_Whole, bytes] = {}  # of this second
@@ -223,9 +222,9 @@ class Gate:
             self._second = second
             self._date = http_date()
             self._answers = {}
+        if not self._refused:
+            self._refused_since = now
         self._refused[reason] += 1
-        if now - self._logged_at >= _LOG_S:
-            self.log_refusals(now)
         settings = rules.settings
         later = None if settings.retry_after_s is None else retry_after(rules, reason)  # drawn anew each time
         whole = (reason, settings.service, later, keep, form)
@@ -236,11 +235,11 @@ class Gate:
                 self._answers[whole] = known
         return known
 
-    def log_refusals(self, now: float) -> None:
-        """Say how many have been refused here since it was said last: they are in no access log."""
-        counted, self._refused = self._refused, Counter()
-        since, self._logged_at = now - self._logged_at, now
-        if counted:
+    def log_refusals(self, now: float, *, due_s: float = 0.0) -> None:
+        """Say how many have been refused here, if the first of them was so long ago: they are in no access log."""
+        since = now - self._refused_since
+        if self._refused and since >= due_s:
+            counted, self._refused = self._refused, Counter()
             by_reason = ", ".join(f"{count} {reason.value}" for reason, count in sorted(counted.items()))
             self._log.info("groundfault: refused %s before parsing, in %.0f s", by_reason, since)
 

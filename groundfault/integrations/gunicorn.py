@@ -25,6 +25,7 @@ from groundfault.shedding.shedder import live_shedders
 __all__ = ["SyncWorker", "ThreadWorker", "install", "post_worker_init"]
 
 _TICK_S: Final = 0.05  # how often a worker that is stopping looks up
+_LOG_S: Final = 60.0  # so often a worker says how many it has refused
 _LEAVE_S: Final = 1.0  # so long a worker that ends sees its last connections off
 
 
@@ -85,6 +86,7 @@ class _Kit:
         if now - self._notified_at >= _TICK_S:
             self._notified_at = now
             super().notify()  # type: ignore[misc]  # as above
+            self.gate.log_refusals(now, due_s=_LOG_S)
         if self.stop.begun and self.alive and self.stop.is_over(monotonic(), self.sockets):
             self.alive = False
 
@@ -258,6 +260,13 @@ def post_worker_init(worker: Any) -> None:
         self_test.start()
         if isinstance(worker, _Kit):
             return
+        if str(worker.cfg.settings["worker_class"].get()).startswith(__name__):
+            worker.log.warning(
+                "groundfault: with threads gunicorn puts its own %s in the place of our SyncWorker; "
+                "set threads in the configuration file in front of install(), or name -k %s.ThreadWorker",
+                type(worker).__name__,
+                __name__,
+            )
         if _may_be_kept_waiting(worker):
             worker.log.warning(
                 "groundfault: %s waits up to 2 s for each client to close its connection; "
@@ -306,10 +315,14 @@ def install(namespace: MutableMapping[str, Any]) -> None:
 
     A ``worker_class`` of ``sync``, ``gthread`` or none becomes ours; any other stays.
     ``post_worker_init`` runs after a hook of that name that is there already. A command line option ``-k`` goes before.
+    Of ``threads`` only the file's are seen here: with ``--threads`` name ``-k`` and :class:`ThreadWorker` as well.
     """
-    threads = namespace.get("threads", 1)
+    try:
+        threads = int(namespace.get("threads", 1))  # gunicorn takes text, too, as from an environment variable
+    except (TypeError, ValueError):  # gunicorn will say so
+        threads = 1
     stock = namespace.get("worker_class", "sync")
-    if stock == "gthread" or (stock == "sync" and isinstance(threads, int) and threads > 1):
+    if stock == "gthread" or (stock == "sync" and threads > 1):
         namespace["worker_class"] = f"{__name__}.ThreadWorker"
     elif stock == "sync":
         namespace["worker_class"] = f"{__name__}.SyncWorker"

@@ -8,7 +8,7 @@ It replaces the sink for the standard library's logging, which is in use otherwi
 and never configures structlog: that is the application's to do.
 """
 
-from dataclasses import asdict
+from dataclasses import fields
 
 try:
     import structlog
@@ -25,8 +25,10 @@ __all__ = ["log_changes"]
 def log_changes(event: Event) -> None:
     """Log a change, the event's fields as structlog's; warnings for what an operator should be told of."""
     logger = structlog.get_logger("groundfault")
-    fields = {key: value for key, value in asdict(event).items() if value is not None}
-    (logger.warning if is_warning(event) else logger.info)(name_of(event), **fields)
+    # Not asdict(): it copies deeply, and settings hold callables whose objects may hold locks.
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    said = {name: value for name, value in values.items() if value is not None}
+    (logger.warning if is_warning(event) else logger.info)(name_of(event), **said)
 
 
 log_changes.changes_only = True  # type: ignore[attr-defined]  # a function may carry attributes; mypy has no word for it

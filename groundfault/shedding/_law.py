@@ -253,13 +253,15 @@ class Law:
             route.leave()
             self.whole.leave()
         seconds = now - entry.began
-        good = status <= _LAST_GOOD and not entry.health
+        fine = status <= _LAST_GOOD
+        good = fine and not entry.health
         self.whole.complete(now, seconds if good else None)
         if route is self.routes.other:
             if not _LAST_GOOD < status < _ERRORS:
                 self.routes.learn(entry.name, now, sure=status < _REDIRECTS)
             route = self.routes.find(entry.name)
-        route.complete(now, seconds if good else None)
+        # Of its own route a health check does say how long it takes: what comes beyond the rate is judged by that.
+        route.complete(now, seconds if good or (fine and route is not self.routes.other) else None)
         if not entry.on_loop:
             if good and self._worker_times.sample(now, seconds):
                 self._renew_bounds()

@@ -302,7 +302,7 @@ class Routes:
         if name in self._routes:
             return
         limit = self.LIMIT if sure else self.LIMIT // 2
-        if len(self._routes) >= limit:
+        if sure and len(self._routes) >= limit:
             self._make_room(now)
         if len(self._routes) < limit:
             self._routes[name] = Route(name, now)

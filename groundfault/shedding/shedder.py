@@ -1,6 +1,5 @@
 """The server half without HTTP: decides about requests, counts them, and says what it sees."""
 
-import os
 import random
 from collections.abc import Iterable
 from dataclasses import fields
@@ -25,7 +24,7 @@ from groundfault.shedding._fuse import Fuse
 from groundfault.shedding._law import Law
 from groundfault.shedding._listener import ListenerWatch
 from groundfault.shedding._routes import OTHER, Route
-from groundfault.shedding._rules import Rules
+from groundfault.shedding._rules import Rules, is_killed, service_of_environment
 from groundfault.shedding._short_ways import ShortWays
 from groundfault.shedding._socket import INSTEAD_OF_TCP_INFO, resolution_of, self_test
 from groundfault.shedding._tally import Tally
@@ -73,10 +72,10 @@ class Shedder(ShortWays):
     ) -> None:
         if settings is None:
             settings = ShedderSettings()
-            named = os.environ.get("GROUNDFAULT_SERVICE")
-            if named and "service" not in changes:
+            named = None if "service" in changes else service_of_environment()
+            if named is not None:
                 changes["service"] = named
-        self._killed = os.environ.get("GROUNDFAULT_DISABLED", "").strip().lower() in {"1", "true", "yes", "on"}
+        self._killed = is_killed()
         self.rules = Rules(settings.changed(changes), killed=self._killed)  # the settings in force, swapped as a whole
         self.sinks = sinks_of(sinks)
         self.clock = clock

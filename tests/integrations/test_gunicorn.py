@@ -255,11 +255,13 @@ def test_refusals_are_logged_once_a_minute(caplog):
     caplog.set_level(logging.INFO)
     for _ in range(3):
         gate.look(Lying(), PEER)
+    since = gate._refused_since
+    gate.log_refusals(since + 59, due_s=60)
     assert not caplog.messages
-    gate._logged_at -= 61
-    gate.look(Lying(), PEER)
+    gate.log_refusals(since + 61, due_s=60)
+    gate.log_refusals(since + 200, due_s=60)  # none since
     (message,) = caplog.messages
-    assert "refused 4 queue-wait before parsing" in message
+    assert message == "groundfault: refused 3 queue-wait before parsing, in 61 s"
 
 
 # --- closing ---
@@ -310,6 +312,17 @@ def test_a_request_that_was_pipelined_costs_nobody_the_end_of_an_answer(stack):
     assert received == answer
     client.close()
     await_empty(closer)
+
+
+def test_a_connection_that_was_closed_before_its_request_was_noted_is_let_be(stack):
+    """As gunicorn does where the application fails in the middle of an answer, and the client has closed as well."""
+    closer, (server, client) = Closer(), pair(stack)
+    client.close()
+    closer.close(server)
+    closer.note_read_to_end(server)
+    closer.close(server)
+    assert server.fileno() == -1
+    assert not closer._read_to_end
 
 
 def test_a_connection_that_is_closed_twice_is_seen_off_once(stack):
@@ -538,6 +551,8 @@ def test_a_closed_door_lets_nobody_in_and_loses_nobody_who_is_inside(stack):
         ({"worker_class": "sync"}, "SyncWorker"),
         ({"worker_class": "sync", "threads": 4}, "ThreadWorker"),
         ({"threads": 4}, "ThreadWorker"),
+        ({"threads": "4"}, "ThreadWorker"),
+        ({"threads": "four"}, "SyncWorker"),
         ({"worker_class": "gthread"}, "ThreadWorker"),
         ({"worker_class": "gevent"}, None),
         ({"worker_class": kit.SyncWorker}, None),
@@ -552,11 +567,32 @@ def test_install_puts_our_classes_in_the_place_of_stock_ones(namespace, worker_c
     cfg.set("post_worker_init", namespace["post_worker_init"])
 
 
+def stock_worker(worker_class="sync"):
+    cfg = Config()
+    cfg.set("worker_class", worker_class)
+    return SimpleNamespace(cfg=cfg, sockets=[], log=logging.getLogger("test"), ppid=0)
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "warned"),
+    [("groundfault.integrations.gunicorn.SyncWorker", True), (kit.SyncWorker, False), ("gthread", False)],
+)
+def test_who_gets_gunicorn_s_class_for_ours_is_told(caplog, worker_class, warned):
+    """With --threads on the command line, which no configuration file sees."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        kit.post_worker_init(stock_worker(worker_class))
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert ("in the place of our SyncWorker" in caplog.text) == warned
+    assert not internal_errors()
+
+
 def test_install_runs_the_users_hook_first_and_ours_once():
     called = []
     namespace = {"post_worker_init": called.append}
     kit.install(namespace)
-    worker = SimpleNamespace(sockets=[], log=logging.getLogger("test"), ppid=0)
+    worker = stock_worker()
     handler = signal.getsignal(signal.SIGTERM)
     try:
         namespace["post_worker_init"](worker)
@@ -574,7 +610,7 @@ def test_a_stock_worker_drains_when_the_server_stops(monkeypatch):
     shedder, before, called = Shedder(), signal.getsignal(signal.SIGTERM), []
     signal.signal(signal.SIGTERM, lambda *_: called.append("stock"))
     try:
-        kit.post_worker_init(SimpleNamespace(sockets=[], log=logging.getLogger("test"), ppid=0))
+        kit.post_worker_init(stock_worker())
         signal.raise_signal(signal.SIGTERM)
         assert (called, shedder.snapshot().draining) == (["stock"], False)
         stopping.append(True)

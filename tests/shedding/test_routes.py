@@ -190,6 +190,15 @@ def test_idle_routes_make_room_and_busy_ones_stay():
     assert routes.find("GET /3").name == OTHER
 
 
+def test_what_may_be_no_route_drives_none_out():
+    routes = Routes(0.0)
+    for number in range(130):
+        routes.learn(f"GET /{number}", 0.0)
+    routes.learn("GET /login-wall", 1000.0, sure=False)
+    assert routes.find("GET /0").name == "GET /0"
+    assert routes.find("GET /login-wall").name == OTHER
+
+
 def test_the_calm_time_is_a_mean_of_many_where_times_differ_much():
     """The least mean of a few is far below it; a crowd, and times far above it, leave it as it is."""
     dice = random.Random(1)

@@ -73,6 +73,26 @@ def test_health_checks_are_no_service_times(shedder, clock):
     assert shedder._law.whole.service_s == pytest.approx(0.5, rel=0.1)  # of which a route may cost a multiple
 
 
+def test_a_health_check_beyond_the_rate_is_judged_as_any_other_request(shedder, clock):
+    """One that waits for a pool must not be a way past the forecast."""
+    for _ in range(200):
+        admission = shedder.admit("GET /healthz", 0.0, on_loop=True, health=True)
+        clock.advance(0.02)
+        shedder.finish(admission, 200)
+    waiting, refused = [], 0
+    for number in range(2500):  # 500 a second, of which the pool serves 20
+        clock.advance(0.002)
+        admission = shedder.admit("GET /healthz", 0.0, on_loop=True, health=True)
+        if admission.refused:
+            refused += 1
+        else:
+            waiting.append(admission)
+        if number % 25 == 0 and waiting:
+            shedder.finish(waiting.pop(0), 200)
+    assert refused > 2000
+    assert len(waiting) < 150  # twenty a second are exempt
+
+
 def test_a_route_is_made_by_an_answer_and_never_by_asking(shedder, clock):
     for status in (401, 403, 404, 405, 429):
         _serve(shedder, clock, 0.01, status=status, route="GET /guess")
