@@ -136,6 +136,7 @@ class SaturationChanged:
 class SheddingChanged:
     """A server has begun or ended shedding. ``shed`` counts this episode's refusals so far.
 
+    Not ``enforced``: in shadow mode, where those were let through.
     ``queue_wait_s`` was measured. ``predicted_wait_s`` is given where a forecast decided: how long the request would
     have waited inside the process, for a thread or for its answer.
     """
@@ -147,6 +148,7 @@ class SheddingChanged:
     reason: Reason | None = None
     traceparent: str | None = None
     predicted_wait_s: float | None = None
+    enforced: bool = True
 
 
 @dataclass(slots=True)
@@ -284,7 +286,7 @@ def log_changes(event: Event) -> None:
 
 def _shown(value: object) -> str:
     """Write text that could forge a line or a field, such as a trace id taken from a request, as a short literal."""
-    text = str(value)
+    text = str(round(value, 3) if isinstance(value, float) else value)
     if isinstance(value, str) and not (len(text) <= _MAX_SHOWN and text.isprintable() and " " not in text):
         return ascii(text[:_MAX_SHOWN])
     return text

@@ -259,5 +259,11 @@ def test_settings_with_callables_are_logged(caplog):
 def test_reasons_are_shown_as_their_words(caplog):
     events.log_changes(SheddingChanged("saber", shedding=True, queue_wait_s=0.25, shed=1, reason=Reason.QUEUE_WAIT))
     assert caplog.messages == [
-        "server.shedding_started service=saber shedding=True queue_wait_s=0.25 shed=1 reason=queue-wait"
+        "server.shedding_started service=saber shedding=True queue_wait_s=0.25 shed=1 reason=queue-wait enforced=True"
     ]
+
+
+def test_times_are_shown_to_a_millisecond(caplog):
+    events.log_changes(SheddingChanged("saber", shedding=True, queue_wait_s=0.1, shed=1, predicted_wait_s=5 / 3))
+    assert "queue_wait_s=0.1 " in caplog.text
+    assert "predicted_wait_s=1.667 " in caplog.text

@@ -20,6 +20,7 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 
 from groundfault.events import Sink, Sinks
 from groundfault.integrations._answering import answer_to
+from groundfault.shedding._request import shedder_of
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
 from groundfault.shedding.wsgi import WSGILoadShedder
@@ -52,7 +53,7 @@ class LoadShedder:
         sinks: Iterable[Sink] | Sinks | None = None,
         **settings: Unpack[ShedderOptions],
     ) -> None:
-        self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder
+        self.shedder = shedder_of(shedder, sinks, settings)
         if app is not None:
             self.init_app(app)
 

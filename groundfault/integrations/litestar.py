@@ -25,6 +25,7 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 
 from groundfault.events import Sink, Sinks
 from groundfault.integrations._answering import answer_to
+from groundfault.shedding._request import shedder_of
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
@@ -57,7 +58,7 @@ class LoadShedderPlugin(InitPlugin):
         sinks: Iterable[Sink] | Sinks | None = None,
         **settings: Unpack[ShedderOptions],
     ) -> None:
-        self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder
+        self.shedder = shedder_of(shedder, sinks, settings)
 
     def on_app_init(self, app_config: "AppConfig") -> "AppConfig":
         """Have Litestar wrap itself at its start-up, and ask here about errors."""

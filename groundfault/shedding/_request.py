@@ -4,6 +4,7 @@ Nothing in a header raises, and nothing in a header is believed of a peer that i
 except what can only hurt the request itself: a shorter deadline, a lower criticality.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from random import uniform
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from groundfault import wire
 from groundfault._context import RequestContext, serving
-from groundfault.events import note_internal_error
+from groundfault.errors import SettingsError
+from groundfault.events import Sink, Sinks, note_internal_error
 from groundfault.shedding import _propagation
 from groundfault.shedding._routes import route_of
 from groundfault.shedding._rules import Rules
@@ -19,13 +21,14 @@ from groundfault.shedding._socket import self_test
 from groundfault.shedding._threads import THREAD_START, LateError, ThreadQueue, latest_start, thread_queue
 from groundfault.shedding._wait import IN_PROCESS, LEFT, Bracket, Peer, header_age
 from groundfault.shedding.criticality import RequestInfo
+from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import TCP_INFO, Admission, Shedder
 from groundfault.vocabulary import Criticality, Reason
 
 if TYPE_CHECKING:
     from contextvars import Token
 
-__all__ = ["HINTS", "TRACEPARENT", "VISIT", "Visit", "arrive", "refuse_outright", "retry_after"]
+__all__ = ["HINTS", "TRACEPARENT", "VISIT", "Visit", "arrive", "refuse_outright", "retry_after", "shedder_of"]
 
 HINTS: Final = (
     wire.TIMEOUT_MS,
@@ -49,6 +52,15 @@ _TRACE_SIGNS: Final = frozenset("0123456789abcdef-")
 # Looked up once: through its class a member of an enumeration costs a tenth of a microsecond, and each request asks.
 _CRITICAL: Final = Criticality.CRITICAL
 _HERE: Final = Peer.HERE
+
+
+def shedder_of(shedder: Shedder | None, sinks: Iterable[Sink] | Sinks | None, settings: ShedderOptions) -> Shedder:
+    """Return the shedder that was passed to a shell, or one of its own; raises SettingsError for both at once."""
+    if shedder is None:
+        return Shedder(sinks=sinks, **settings)
+    if settings or sinks is not None:
+        raise SettingsError("settings and sinks belong to the shedder that was passed; set them there")
+    return shedder
 
 
 class Visit(Admission):

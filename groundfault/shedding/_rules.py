@@ -3,7 +3,7 @@
 import logging
 import os
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 from groundfault.errors import SettingsError
 from groundfault.events import note_internal_error
@@ -13,7 +13,7 @@ from groundfault.shedding.settings import ShedderSettings
 from groundfault.vocabulary import Criticality, Mode
 from groundfault.wire import NAME_GRAMMAR, valid_name
 
-__all__ = ["Rules", "is_killed", "service_of_environment"]
+__all__ = ["Rules", "is_killed", "named_by_environment"]
 
 _SALT: Final = os.urandom(16)  # made at import, so that workers forked from one parent make the same keys
 _HOUR_S: Final = 3600
@@ -31,14 +31,17 @@ def is_killed() -> bool:
     return said in _ON
 
 
-def service_of_environment() -> str | None:
-    """Return the name in ``GROUNDFAULT_SERVICE``, None without one; raises SettingsError if it is no name."""
+def named_by_environment(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the service that ``GROUNDFAULT_SERVICE`` names, if they name none and it does.
+
+    Raises SettingsError if it is no name.
+    """
     named = os.environ.get("GROUNDFAULT_SERVICE")
-    if not named:
-        return None
+    if not named or "service" in changes:
+        return changes
     if not valid_name(named):
         raise SettingsError(f"GROUNDFAULT_SERVICE must be a name that matches {NAME_GRAMMAR}, not {named!r}")
-    return named
+    return {"service": named, **changes}
 
 
 class Rules:

@@ -40,6 +40,7 @@ class ShortWays:
     _lock: RLock
     _signal: str
     _tally: "Tally"
+    _wait_s: float | None
     _watch_listener: Callable[[float], None]
 
     def is_refusing(self, *, on_loop: bool) -> bool:
@@ -61,6 +62,7 @@ class ShortWays:
                 return None
             reason = _DRAINING if self._draining else _QUEUE_WAIT
             self._signal = signal
+            self._wait_s = wait_s
             self._tally.refuse_more(now, reason)
         if now >= self._listener.due:
             self._watch_listener(now)
@@ -79,6 +81,7 @@ class ShortWays:
             if tally.episode or not self._law.admits(now, admission, wait_s):
                 return False
             self._signal = signal
+            self._wait_s = wait_s
             admission.generation = self._generation
             admission.began = now
             tally.admitted[_CRITICAL] += 1

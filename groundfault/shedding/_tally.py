@@ -42,6 +42,7 @@ class Tally:
         wait_s: float,
         predicted_s: float | None,
         traceparent: str | None,
+        enforced: bool,
     ) -> SheddingChanged | None:
         """Count a refusal; return the event if it begins an episode."""
         self.shed[reason, criticality] += 1
@@ -60,6 +61,7 @@ class Tally:
             reason=reason,
             traceparent=traceparent,
             predicted_wait_s=predicted_s,
+            enforced=enforced,
         )
 
     def refuse_more(self, now: float, reason: Reason) -> None:
@@ -70,15 +72,25 @@ class Tally:
             self._episode_shed += 1
 
     def withdraw(
-        self, now: float, reason: Reason, criticality: Criticality, *, service: str, late_s: float
+        self, now: float, reason: Reason, criticality: Criticality, service: str, late_s: float, *, enforced: bool
     ) -> SheddingChanged | None:
         """Count as a refusal what has been counted as admitted ``late_s`` ago; return as :meth:`refuse` does."""
         self.admitted[criticality] -= 1
-        return self.refuse(now, reason, criticality, service=service, wait_s=0.0, predicted_s=late_s, traceparent=None)
+        return self.refuse(
+            now,
+            reason,
+            criticality,
+            service=service,
+            wait_s=0.0,
+            predicted_s=late_s,
+            traceparent=None,
+            enforced=enforced,
+        )
 
-    def end_of_episode(self, now: float, *, service: str, wait_s: float) -> SheddingChanged | None:
+    def end_of_episode(self, now: float, wait_s: float, service: str, *, enforced: bool) -> SheddingChanged | None:
         """Return the event if there has been no refusal for so long that the episode is over."""
         if not self.episode or now - self._refused_at < QUIET_S:
             return None
         self.episode = False
-        return SheddingChanged(service=service, shedding=False, queue_wait_s=wait_s, shed=self._episode_shed)
+        shed = self._episode_shed
+        return SheddingChanged(service=service, shedding=False, queue_wait_s=wait_s, shed=shed, enforced=enforced)

@@ -12,7 +12,7 @@ from typing import Any, Final, Unpack
 from groundfault import wire
 from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_asgi
-from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, refuse_outright, retry_after
+from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, refuse_outright, retry_after, shedder_of
 from groundfault.shedding._rules import Rules
 from groundfault.shedding._threads import waits_for_thread
 from groundfault.shedding.settings import ShedderOptions
@@ -58,7 +58,7 @@ class LoadShedder:
         **settings: Unpack[ShedderOptions],
     ) -> None:
         self.app = app
-        self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder
+        self.shedder = shedder_of(shedder, sinks, settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""

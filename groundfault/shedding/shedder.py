@@ -24,7 +24,7 @@ from groundfault.shedding._fuse import Fuse
 from groundfault.shedding._law import Law
 from groundfault.shedding._listener import ListenerWatch
 from groundfault.shedding._routes import OTHER, Route
-from groundfault.shedding._rules import Rules, is_killed, service_of_environment
+from groundfault.shedding._rules import Rules, is_killed, named_by_environment
 from groundfault.shedding._short_ways import ShortWays
 from groundfault.shedding._socket import INSTEAD_OF_TCP_INFO, resolution_of, self_test
 from groundfault.shedding._tally import Tally
@@ -71,16 +71,13 @@ class Shedder(ShortWays):
         **changes: Any,
     ) -> None:
         if settings is None:
-            settings = ShedderSettings()
-            named = None if "service" in changes else service_of_environment()
-            if named is not None:
-                changes["service"] = named
+            settings, changes = ShedderSettings(), named_by_environment(changes)
         self._killed = is_killed()
         self.rules = Rules(settings.changed(changes), killed=self._killed)  # the settings in force, swapped as a whole
         self.sinks = sinks_of(sinks)
         self.clock = clock
         self.wall_clock = wall_clock
-        self._signal = NO_SIGNAL
+        self._signal, self._wait_s = NO_SIGNAL, None
         self._refused_signals: dict[str, str] = {}
         self._draining = False
         self._generation = 0
@@ -166,7 +163,7 @@ class Shedder(ShortWays):
                 signal, wait_s, behind_s = self._offset.place(
                     now, signal, wait_s, age_s, longest_s=rules.settings.deadline_s, wall_now=self.wall_clock()
                 )
-            self._signal = signal
+            self._signal, self._wait_s = signal, wait_s
             waited_s = wait_s or 0.0
             admission.generation = self._generation
             admission.began = now
@@ -186,7 +183,7 @@ class Shedder(ShortWays):
             if admission.reason is None:
                 tally.admitted[criticality] += 1
                 if tally.episode:
-                    change = tally.end_of_episode(now, service=rules.settings.service, wait_s=waited_s)
+                    change = tally.end_of_episode(now, waited_s, rules.settings.service, enforced=rules.enforced)
             else:
                 admission.refused = rules.enforced
                 change = tally.refuse(
@@ -197,6 +194,7 @@ class Shedder(ShortWays):
                     wait_s=waited_s,
                     predicted_s=admission.predicted_s,
                     traceparent=traceparent,
+                    enforced=rules.enforced,
                 )
             if not admission.refused:
                 tally.in_flight += 1
@@ -267,7 +265,9 @@ class Shedder(ShortWays):
             if admission.reason is not None or admission.released or admission.generation != self._generation:
                 return False
             admission.reason, late_s = reason, now - admission.began
-            change = self._tally.withdraw(now, reason, criticality, service=rules.settings.service, late_s=late_s)
+            change = self._tally.withdraw(
+                now, reason, criticality, rules.settings.service, late_s, enforced=rules.enforced
+            )
             if rules.enforced:  # from here on it says nothing about how fast this server is
                 self._law.leave(admission)
         if change is not None:
@@ -356,13 +356,14 @@ class Shedder(ShortWays):
         self._watch_listener(now)
         with self._lock:
             rules, tally = self.rules, self._tally
-            change = tally.end_of_episode(now, service=rules.settings.service, wait_s=0.0)
+            change = tally.end_of_episode(now, 0.0, rules.settings.service, enforced=rules.enforced)
             snapshot = ShedderSnapshot(
                 service=rules.settings.service,
                 mode=rules.mode,
                 signal=self._signal,
                 resolution_s=resolution_of(self._signal),
                 signals_refused=self._refusals_of_signals(),
+                queue_wait_s=self._wait_s,
                 in_flight=tally.in_flight,
                 shedding=tally.episode,
                 draining=self._draining,

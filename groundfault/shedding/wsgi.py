@@ -9,7 +9,7 @@ from groundfault import wire
 from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_wsgi, lone_socket
 from groundfault.shedding._propagation import Verdict
-from groundfault.shedding._request import HINTS, TRACEPARENT, VISIT, Visit, arrive, retry_after
+from groundfault.shedding._request import HINTS, TRACEPARENT, VISIT, Visit, arrive, retry_after, shedder_of
 from groundfault.shedding._socket import read
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
@@ -54,7 +54,7 @@ class WSGILoadShedder:
         **settings: Unpack[ShedderOptions],
     ) -> None:
         self.app = app
-        self.shedder = Shedder(sinks=sinks, **settings) if shedder is None else shedder
+        self.shedder = shedder_of(shedder, sinks, settings)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Serve one request."""

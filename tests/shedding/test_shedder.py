@@ -1,9 +1,11 @@
 """The shedder without HTTP: counting, tuning, forking, threads; and what one request can do to another."""
 
+import json
 import os
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from groundfault.errors import SettingsError
 from groundfault.events import RequestSeen, SettingsChanged, SheddingChanged, Sinks, internal_errors
 from groundfault.shedding._request import arrive
 from groundfault.shedding._wait import IN_PROCESS, LEFT, Bracket
+from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.shedder import Shedder
 from groundfault.testing import ManualClock
@@ -113,6 +116,44 @@ def test_the_service_time_of_workers_becomes_the_target(shedder, clock):
     assert snapshot.thresholds["loop"] == 0.25
 
 
+def test_a_snapshot_can_be_written_as_json(shedder, clock):
+    """While it is shedding above all, and with settings that JSON has no word for."""
+    lock = threading.Lock()
+    shedder.tune(
+        criticality=[CriticalityRule("critical-plus", path="/pay", method="post"), lambda _: lock and None],
+        identity=lambda _: None,
+        key_salt="secret",
+        retry_after_s=(1, 2),
+    )
+    _serve(shedder, clock, 0.01)
+    shedder.admit("GET /", 0.5)
+    said = json.loads(json.dumps(shedder.snapshot().as_dict()))
+    assert said["shed"] == {"queue-wait/critical": 1}
+    assert said["admitted"] == {"critical": 1}
+    assert said["queue_wait_s"] == 0.5
+    assert said["mode"] == "enforce"
+    assert said["settings"]["criticality"][0] == {"criticality": "critical-plus", "path": "/pay", "method": ["POST"]}
+    assert "<lambda>" in said["settings"]["identity"]
+    assert "secret" not in json.dumps(said)
+    assert said.keys() == {each.name for each in fields(shedder.snapshot())}
+
+
+def test_shadow_mode_says_that_it_enforces_nothing(shedder, clock, sink):
+    shedder.tune(mode="shadow")
+    shedder.release(shedder.admit("GET /", 0.5))
+    clock.advance(10)
+    shedder.snapshot()
+    assert [(each.shedding, each.enforced) for each in sink.of(SheddingChanged)] == [(True, False), (False, False)]
+
+
+@pytest.mark.parametrize("said", ["2", "enabled"])
+def test_a_kill_switch_that_does_nothing_says_so(monkeypatch, caplog, said):
+    monkeypatch.setenv("GROUNDFAULT_DISABLED", said)
+    assert Shedder().settings.mode is Mode.ENFORCE
+    assert not Shedder().bypassed
+    assert "switches nothing off" in caplog.text
+
+
 def test_a_request_with_a_budget_is_not_begun_when_it_cannot_be_finished(shedder, clock):
     """The more expensive the route, the sooner; somebody who finds the queue clear may try."""
     _serve(shedder, clock, 0.2, route="GET /slow")
@@ -180,7 +221,7 @@ def test_settings_and_keywords_may_be_mixed(monkeypatch):
     assert Shedder(service="named").settings.service == "named"
     assert Shedder(base).settings.service == "base"
     monkeypatch.setenv("GROUNDFAULT_SERVICE", "Not A Name")
-    with pytest.raises(SettingsError, match="service"):
+    with pytest.raises(SettingsError, match="GROUNDFAULT_SERVICE must be a name"):
         Shedder()
 
 

@@ -15,10 +15,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client, EnvironBuilder
 
 from groundfault import _context
-from groundfault.errors import CircuitOpenError
+from groundfault.errors import CircuitOpenError, SettingsError
 from groundfault.events import Sinks
 from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._request import VISIT, arrive
+from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
@@ -30,6 +31,13 @@ _OPEN = CircuitOpenError("db", "read", 1.0)
 @pytest.fixture
 def shedder(clock, sink):
     return Shedder(sinks=Sinks(sink), clock=clock, service="served")
+
+
+@pytest.mark.parametrize("more", [{"deadline_s": 5.0}, {"sinks": ()}, {"nonsense": 1}], ids=str)
+@pytest.mark.parametrize("shell", [WSGILoadShedder, LoadShedder])
+def test_settings_beside_a_shedder_are_refused(shell, more):
+    with pytest.raises(SettingsError, match="belong to the shedder"):
+        shell(_list, shedder=Shedder(), **more)
 
 
 def _environ(**fields):
