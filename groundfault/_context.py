@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from groundfault.vocabulary import Criticality, Outcome, Reason
 
-__all__ = ["LEDGER_LIMIT", "Fault", "RequestContext", "current", "serving"]
+__all__ = ["LEDGER_LIMIT", "Fault", "RequestContext", "criticality", "current", "serving"]
 
 LEDGER_LIMIT = 16
 """Faults kept per request. The newest is the one that is answered with; older ones are kept for their errors."""
@@ -126,3 +126,9 @@ serving: ContextVar[RequestContext | None] = ContextVar("groundfault_serving", d
 def current() -> RequestContext | None:
     """Return the request being served here, or None."""
     return serving.get()
+
+
+def criticality() -> Criticality | None:
+    """Return how much the request being served here matters, or None."""
+    context = serving.get()
+    return context.criticality if context is not None else None

@@ -10,6 +10,7 @@ from groundfault.breaker._course import LEAST_TIMEOUT_S, SHADOWED
 from groundfault.breaker._ending import Ending, classify_error, had_time, made, report, within_timeout
 from groundfault.breaker._gate import Gate, Refused
 from groundfault.breaker._rolling import FOLD_AT
+from groundfault.errors import BulkheadFullError, CommandTimeoutError
 from groundfault.events import Sinks
 from groundfault.vocabulary import Outcome
 from groundfault.wire import Refusal
@@ -200,10 +201,16 @@ class Attempt:
 
     def _say(self, ending: Ending, *, fallback: Fallback) -> None:
         gate = self._gate
-        served = (ending.replaceable and fallback()) if callable(fallback) else fallback
+        served = (ending.replaceable and self._serve(fallback)) if callable(fallback) else fallback
         if served:
-            gate.count_fallback()
+            gate.fallbacks.count(served=True)
         report(gate.resource, gate.command, ending, self._sinks, fallback=served)
+
+    def _serve(self, fallback: Callable[[], bool]) -> bool:
+        try:
+            return bool(self._gate.fallbacks.run(self._gate.settings, fallback, (), {}))
+        except (BulkheadFullError, CommandTimeoutError):  # no place for it, or it took too long
+            return False
 
 
 class UnguardedAttempt(Attempt):
