@@ -28,6 +28,9 @@ class BreakerSettings:
         A call longer than this is a timeout, which counts against the callee. Default None: no bound.
         Enforced for coroutines, handed to the client library by adapters;
         for plain functions measured, or enforced with ``isolation="thread"``.
+    ``slow_call_s``
+        A call that returns later than this counts against the callee as one that timed out does; its result is
+        returned. Default None: only ``timeout_s`` decides. With both, the smaller one does.
     ``isolation``
         Where a plain function runs: ``caller`` (default), on the thread that calls it;
         or ``thread``, on one of its own, given up when the timeout is over.
@@ -72,6 +75,7 @@ class BreakerSettings:
     """
 
     timeout_s: float | None = None
+    slow_call_s: float | None = None
     failure_threshold: float = 0.5
     minimum_volume_per_s: float = 2.0
     sleep_window_s: float = 5.0
@@ -92,6 +96,8 @@ class BreakerSettings:
     def __post_init__(self) -> None:
         if self.timeout_s is not None:
             self._positive("timeout_s")
+        if self.slow_call_s is not None:
+            self._positive("slow_call_s")
         share = self._number("failure_threshold", "above 0 and at most 1")
         if not 0 < share <= 1:
             raise _wrong("failure_threshold", "above 0 and at most 1", self.failure_threshold)
@@ -144,6 +150,11 @@ class BreakerSettings:
         """Calls that a span of windows must hold to be judged, at least 1."""
         # Rounded first: 1.1 * 10 is 11.000000000000002 in binary, and nobody means twelve by it.
         return max(1, math.ceil(round(self.minimum_volume_per_s * 10.0, 9)))
+
+    @property
+    def slow_after_s(self) -> float:
+        """How long a call may take and still be a success; infinite without a bound."""
+        return min(math.inf if bound is None else bound for bound in (self.timeout_s, self.slow_call_s))
 
     @property
     def lease_s(self) -> float:

@@ -20,6 +20,7 @@ async def check():
 
 NUMBERS = [
     "timeout_s",
+    "slow_call_s",
     "failure_threshold",
     "minimum_volume_per_s",
     "sleep_window_s",
@@ -87,6 +88,7 @@ def test_an_unknown_setting_is_refused_by_name():
 def test_the_defaults():
     assert BreakerSettings().as_dict() == {
         "timeout_s": None,
+        "slow_call_s": None,
         "failure_threshold": 0.5,
         "minimum_volume_per_s": 2.0,
         "sleep_window_s": 5.0,
