@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import aiohttp
 from aiohttp.helpers import BaseTimerContext
 
+from groundfault.errors import GroundFaultError
 from groundfault.events import note_internal_error
 from groundfault.integrations._awaited import AwaitedAttempt
 from groundfault.vocabulary import Outcome
@@ -26,7 +27,9 @@ _CALLERS_FAULT: Final = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, Valu
 
 
 def outcome_of(error: BaseException) -> Outcome | None:
-    """Return what an error out of aiohttp means for the callee, None for one that is not aiohttp's to raise."""
+    """Return what an error out of aiohttp means for the callee, None for one that is not aiohttp's own."""
+    if isinstance(error, GroundFaultError):  # of a middleware further in: aiohttp's by its bases only
+        return None
     if isinstance(error, aiohttp.ClientOSError):  # first: one of a bad certificate is a ValueError too
         return Outcome.FAILURE
     # The bare class stands for what went wrong on this side of the socket: the connector or the response was closed,
