@@ -415,8 +415,8 @@ def test_running_out_of_a_callers_tiny_budget_is_neutral_and_is_served_no_fallba
 
 @pytest.mark.parametrize("path", ["/hang", "/stalling-body"])
 def test_running_out_of_nearly_the_whole_timeout_is_not(world, serving, path):
-    serving.deadline = monotonic() + 0.5
-    world.get(path, timeout_s=0.6)
+    serving.deadline = monotonic() + 0.9
+    world.get(path, timeout_s=1.0)
 
     assert world.outcomes == [Outcome.TIMEOUT]
 
@@ -757,14 +757,14 @@ def test_an_error_of_the_applications_own_amid_a_body_is_not_the_callees(world):
 def test_the_time_an_application_takes_for_a_large_body_is_not_counted(world):
     async def body(session, _server):
         async with session.get("/large") as response:
-            await asyncio.sleep(1.5)  # aiohttp's buffer is full long before
+            await asyncio.sleep(2.5)  # aiohttp's buffer is full long before
             assert world.snapshot().in_flight == 1
             return len(await response.read())
 
-    assert world.run(body, timeout_s=1.0) == LARGE
+    assert world.run(body, timeout_s=2.0) == LARGE
     assert world.outcomes == [Outcome.SUCCESS]
     (event,) = world.sink.of(CommandDone)
-    assert event.duration_s < 1.0
+    assert event.duration_s < 2.0
 
 
 def test_a_small_body_nobody_reads_is_the_callees_matter(world):
@@ -822,7 +822,7 @@ def test_only_so_many_calls_at_a_time(world):
 
 
 def test_one_hop_tells_the_callee_who_calls_and_how_long_it_waits(world, serving):
-    serving.deadline = monotonic() + 0.9
+    serving.deadline = monotonic() + 9.0
 
     async def body(session, server):
         copied = {"X-GroundFault-Criticality": "critical-plus", "x-groundfault-odd": "1"}
@@ -830,9 +830,9 @@ def test_one_hop_tells_the_callee_who_calls_and_how_long_it_waits(world, serving
         assert copied == {"X-GroundFault-Criticality": "critical-plus", "x-groundfault-odd": "1"}
         return {name: value for name, value in server.hits[0][2].items() if wire.is_ours(name)}
 
-    ours = world.run(body, timeout_s=3.0)
+    ours = world.run(body, timeout_s=30.0)
 
-    assert 0 < int(ours.pop(wire.TIMEOUT_MS)) <= 900
+    assert 0 < int(ours.pop(wire.TIMEOUT_MS)) <= 9000
     assert ours == {wire.CALLER: "grouper/saber.get", wire.CRITICALITY: "sheddable", wire.KEY: "0a1b"}
 
 
@@ -957,18 +957,21 @@ def test_the_second_try_that_aiohttp_makes_is_a_call_of_its_own(world):
     assert world.outcomes == [Outcome.FAILURE] * 2
 
 
-def test_errors_that_the_settings_ignore_are_ignored(world):
-    world.get("/cut-body", ignored_errors=(aiohttp.ClientPayloadError,))
-    world.get("/stalling-body", guard={"command": "stall"}, timeout_s=20.0, ignored_errors=(TimeoutError,))
-    world.get(
-        "/hang",
-        guard={"command": "hang"},
-        session={"timeout": aiohttp.ClientTimeout(sock_read=0.1)},
-        ignored_errors=(aiohttp.SocketTimeoutError,),
-    )
+@pytest.mark.parametrize(
+    ("path", "ignored"),
+    [
+        ("/cut-body", aiohttp.ClientPayloadError),
+        ("/hang-up", aiohttp.ServerDisconnectedError),
+        ("/hang", aiohttp.SocketTimeoutError),
+        ("/stalling-body", aiohttp.SocketTimeoutError),
+    ],
+)
+def test_errors_that_the_settings_ignore_are_ignored(world, path, ignored):
+    timeout = aiohttp.ClientTimeout(sock_read=0.1)
+    error = world.get(path, session={"timeout": timeout}, ignored_errors=(ignored,))
 
-    assert world.outcomes[0] is Outcome.IGNORED
-    assert world.outcomes[-1] is Outcome.IGNORED
+    assert isinstance(error, ignored)
+    assert set(world.outcomes) == {Outcome.IGNORED}
 
 
 def test_commands_are_named_by_method_by_string_or_by_callable(world):
