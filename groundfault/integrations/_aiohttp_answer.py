@@ -61,8 +61,8 @@ def _response_with(answer: Answer, request: aiohttp.ClientRequest) -> aiohttp.Cl
     response.reason = responses.get(answer.status, "")
     headers = CIMultiDict(answer.headers)
     response._headers = CIMultiDictProxy(headers)  # noqa: SLF001  as aiohttp itself does when the headers have come
-    response._raw_headers = tuple((name.encode(), value.encode()) for name, value in headers.items())  # noqa: SLF001
-    response._body = bytes(answer.body)  # noqa: SLF001
+    response._raw_headers = tuple((name.encode(), value.encode()) for name, value in headers.items())  # noqa: SLF001  too
+    response._body = bytes(answer.body)  # noqa: SLF001  and when the body has been read
     content = aiohttp.StreamReader(BaseProtocol(request.loop), len(answer.body) or 1, loop=request.loop)
     content.feed_data(answer.body)
     content.feed_eof()

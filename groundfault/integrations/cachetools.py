@@ -123,7 +123,7 @@ class CachedFallback:
         raise NothingRememberedError(f"no result of the last {self._max_age_s:g} s is remembered for these arguments")
 
     def keep(self, result: Any, /, *args: Any, **kwargs: Any) -> None:
-        """Remember ``result`` for a call with these arguments, as of now; errors of ``key`` and ``keep_if`` are noted."""
+        """Remember ``result`` for a call with these arguments, as of now. An error of ``key`` is noted, not raised."""
         try:
             if self._keep_if is not None and not self._keep_if(result):
                 return
