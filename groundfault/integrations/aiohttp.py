@@ -270,7 +270,8 @@ class GroundFaultMiddleware:
                     value = await value
                 response = response_of(value, request)
         except Exception as own:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-            note_internal_error("fallback of the aiohttp middleware", own)
+            if not isinstance(own, errors.GroundFaultError):  # a cache that holds nothing is no mistake
+                note_internal_error("fallback of the aiohttp middleware", own)
             error = own
         finally:
             attempt.tell(served=response is not None)

@@ -22,6 +22,7 @@ from groundfault.breaker import Registry, Resource
 from groundfault.events import CommandDone
 from groundfault.integrations._aiohttp_answer import response_of
 from groundfault.integrations.aiohttp import Answer, GroundFaultMiddleware
+from groundfault.integrations.cachetools import CachedFallback, NothingRememberedError
 from groundfault.vocabulary import Criticality, Outcome, Reason, State
 
 LARGE = 4 * 2**20  # more than aiohttp reads ahead and the kernel keeps
@@ -650,6 +651,28 @@ def test_a_fallback_that_raises_leaves_the_original_error_and_its_fault(world, s
 def test_without_an_answer_from_the_fallback_the_original_response_is_returned(world, fallback):
     assert world.get("/broken", guard={"fallback": fallback}) == (500, b"ok")
     assert world.snapshot().fallbacks == 0
+
+
+def test_the_last_good_answers_are_served_and_a_miss_is_no_mistake(world):
+    last_good = CachedFallback(
+        key=lambda request: (request.method, request.url.path), keep_if=lambda one: one.status == 200
+    )
+
+    async def body(session, _server):
+        request = aiohttp.ClientRequest("GET", session._base_url / "broken", loop=asyncio.get_running_loop())
+        async with session.get("/ok") as response:
+            last_good.keep(Answer(await response.read(), response.status), request)
+        async with session.get("/broken") as response:
+            assert (response.status, await response.read()) == (200, b"ok")
+        async with session.get("/hang-up") as response:
+            raise AssertionError(response)
+
+    with pytest.raises(aiohttp.ServerDisconnectedError) as caught:
+        world.run(body, guard={"fallback": last_good})
+
+    assert isinstance(caught.value.__cause__, NothingRememberedError)
+    assert (last_good.hits, last_good.misses) == (1, 2)  # aiohttp tries twice
+    assert not events.internal_errors()
 
 
 def test_a_fallback_that_is_canceled_ends_the_call_and_its_response(world, serving):
