@@ -47,7 +47,7 @@ def _response_with(answer: Answer, request: aiohttp.ClientRequest) -> aiohttp.Cl
         "request_info": request.request_info,
         "traces": [],
         "loop": request.loop,
-        "session": request.session,
+        "session": getattr(request, "session", None),
         "stream_writer": _UNSENT,  # since aiohttp 3.14
     }
     known = inspect.signature(request.response_class).parameters
@@ -61,7 +61,8 @@ def _response_with(answer: Answer, request: aiohttp.ClientRequest) -> aiohttp.Cl
     response.reason = responses.get(answer.status, "")
     headers = CIMultiDict(answer.headers)
     response._headers = CIMultiDictProxy(headers)  # noqa: SLF001  as aiohttp itself does when the headers have come
-    response._raw_headers = tuple((name.encode(), value.encode()) for name, value in headers.items())  # noqa: SLF001  too
+    raw_headers = tuple((name.encode(), value.encode()) for name, value in headers.items())
+    response._raw_headers = raw_headers  # noqa: SLF001  as above
     response._body = bytes(answer.body)  # noqa: SLF001  and when the body has been read
     content = aiohttp.StreamReader(BaseProtocol(request.loop), len(answer.body) or 1, loop=request.loop)
     content.feed_data(answer.body)
