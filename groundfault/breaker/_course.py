@@ -18,7 +18,7 @@ from groundfault.breaker._machine import Permit
 from groundfault.breaker._period import Period
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker.settings import BreakerSettings
-from groundfault.errors import CircuitOpenError, CommandTimeoutError
+from groundfault.errors import CircuitOpenError, CommandTimeoutError, GroundFaultError
 from groundfault.events import Sinks, note_internal_error
 from groundfault.vocabulary import Outcome
 
@@ -316,7 +316,7 @@ class Course:
         original = ending.carrier
         if isinstance(original, BaseException):
             _chain(original, error)
-        else:
+        elif not isinstance(error, GroundFaultError):  # one of those found nothing to serve, as a cache may
             # There is no error to hang this one onto: the call's own result is returned, and this must not be silent.
             note_internal_error(f"fallback of {self.gate.resource}/{self.gate.command}", error)
         return self._say(ending)

@@ -16,9 +16,9 @@ from typing import Any, Final, Self
 import aiohttp
 from aiohttp.helpers import BaseTimerContext
 
+from groundfault.breaker import Attempt
 from groundfault.errors import GroundFaultError
 from groundfault.events import note_internal_error
-from groundfault.integrations._awaited import AwaitedAttempt
 from groundfault.vocabulary import Outcome
 
 __all__ = ["WatchedBody", "outcome_of"]
@@ -58,13 +58,13 @@ class WatchedBody:
     def __init__(
         self,
         response: aiohttp.ClientResponse,
-        attempt: AwaitedAttempt,
+        attempt: Attempt,
         *,
         ends_at: float | None,
         late: Callable[[], Exception],
         ignored: tuple[type[BaseException], ...],
     ) -> None:
-        self._attempt: AwaitedAttempt | None = attempt
+        self._attempt: Attempt | None = attempt
         self._context = copy_context()
         self._loop = asyncio.get_running_loop()
         self._ends_at = ends_at
@@ -152,12 +152,12 @@ class WatchedBody:
         response.close()
 
 
-def _conclude(attempt: AwaitedAttempt, outcome: Outcome | None, error: BaseException | None) -> None:
+def _conclude(attempt: Attempt, outcome: Outcome | None, error: BaseException | None) -> None:
+    # Without a fallback: none can take the place of a body that the application has begun to read.
     if outcome is not None:
         attempt.settle(outcome, carrier=error)
     elif error is not None:
         attempt.fail_with(error)
-    attempt.tell(served=False)  # no fallback can take the place of a body that the application has begun to read
 
 
 class _Waits(BaseTimerContext):

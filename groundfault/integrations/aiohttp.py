@@ -31,12 +31,12 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 
 from groundfault import _context, errors, wire
 from groundfault._clock import monotonic
-from groundfault.breaker import Command, Resource
+from groundfault.breaker import Attempt, Command, Resource
+from groundfault.breaker.attempt import LATER
 from groundfault.events import Sink, note_internal_error
 from groundfault.integrations._aiohttp_answer import Answer, response_of
 from groundfault.integrations._aiohttp_body import WatchedBody, outcome_of
 from groundfault.integrations._aiohttp_hops import follow, honored, is_astray, label, strip
-from groundfault.integrations._awaited import AwaitedAttempt
 from groundfault.integrations._http import BODY_LIMIT, CommandNames, judge
 from groundfault.vocabulary import Outcome
 
@@ -187,9 +187,9 @@ class GroundFaultMiddleware:
         return response
 
     async def _send(self, request: ClientRequest, handler: ClientHandlerType, command: Command) -> ClientResponse:
-        attempt = AwaitedAttempt.of(command)
+        attempt = command.attempt()
         try:
-            attempt.begin()
+            attempt.begin(fallback=LATER)
         except errors.RejectedError as rejection:
             served = await self._serve(request, attempt)
             if served.response is not None:
@@ -213,7 +213,7 @@ class GroundFaultMiddleware:
             return await self._made_good(request, attempt, raised)
         return await self._judged(request, response, command, attempt, ends_at)
 
-    async def _made_good(self, request: ClientRequest, attempt: AwaitedAttempt, error: BaseException) -> ClientResponse:
+    async def _made_good(self, request: ClientRequest, attempt: Attempt, error: BaseException) -> ClientResponse:
         """Return what the fallback serves in place of ``error``, or raise that."""
         served = await self._serve(request, attempt)
         if served.response is not None:
@@ -227,7 +227,7 @@ class GroundFaultMiddleware:
         request: ClientRequest,
         response: ClientResponse,
         command: Command,
-        attempt: AwaitedAttempt,
+        attempt: Attempt,
         ends_at: float | None,
     ) -> ClientResponse:
         refusal = honored(response, request, command)
@@ -236,13 +236,13 @@ class GroundFaultMiddleware:
             error = None
             if refusal is not None and self._raise_when_shed:
                 error = ShedError(command.resource, command.name, refusal.reason, refusal.origin, response)
-            attempt.settle(outcome, refusal=refusal, carrier=error or response)
+            attempt.settle(outcome, refusal=refusal, carrier=error or response, fallback=LATER)
             try:
                 if refusal is not None:
                     await _drain(response, ends_at)
                 served = await self._serve(request, attempt)
             except BaseException:
-                attempt.tell(served=False)
+                await attempt.serve(None)
                 _discard(response)
                 raise
             if served.response is not None:
@@ -253,29 +253,27 @@ class GroundFaultMiddleware:
                 raise error from served.error
         elif response.status == _SWITCHING_PROTOCOLS:
             attempt.settle(outcome)
-            attempt.tell(served=False)
             return response
         # A body that is judged already has no more time than another.
         late = partial(_late, command, attempt.timeout_s)
         WatchedBody(response, attempt, ends_at=ends_at, late=late, ignored=command.settings.ignored_errors)
         return response
 
-    async def _serve(self, request: ClientRequest, attempt: AwaitedAttempt) -> "_Served":
+    async def _serve(self, request: ClientRequest, attempt: Attempt) -> "_Served":
         """Ask the fallback if one is due, and tell how the call ended."""
         response = error = None
+        asked = None if self._fallback is None or "Upgrade" in request.headers else self._ask_fallback
         try:
-            if self._fallback is not None and attempt.replaceable and "Upgrade" not in request.headers:
-                value = self._fallback(request)
-                if inspect.isawaitable(value):
-                    value = await value
-                response = response_of(value, request)
+            response = await attempt.serve(asked, request)
         except Exception as own:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
             if not isinstance(own, errors.GroundFaultError):  # a cache that holds nothing is no mistake
                 note_internal_error("fallback of the aiohttp middleware", own)
             error = own
-        finally:
-            attempt.tell(served=response is not None)
         return _Served(response, error)
+
+    async def _ask_fallback(self, request: ClientRequest) -> ClientResponse | None:
+        value = self._fallback(request) if self._fallback is not None else None
+        return response_of(await value if inspect.isawaitable(value) else value, request)
 
 
 class _Served(NamedTuple):
@@ -300,12 +298,12 @@ def _check_budget(command: Command) -> None:
         raise _late(command, None)
 
 
-def _settle_failed(attempt: AwaitedAttempt, error: BaseException, command: Command) -> None:
+def _settle_failed(attempt: Attempt, error: BaseException, command: Command) -> None:
     outcome = None if isinstance(error, command.settings.ignored_errors) else outcome_of(error)
     if outcome is None:
-        attempt.fail_with(error)
+        attempt.fail_with(error, fallback=LATER)
     else:
-        attempt.settle(outcome, carrier=error)
+        attempt.settle(outcome, carrier=error, fallback=LATER)
 
 
 async def _drain(response: ClientResponse, ends_at: float | None) -> None:
