@@ -10,7 +10,7 @@ from groundfault.breaker import Command
 from groundfault.integrations._sqlalchemy_errors import CommandTimeoutError, outcome_of, rejected
 from groundfault.vocabulary import Outcome
 
-__all__ = ["Call", "WatchedCursor"]
+__all__ = ["Call", "WatchedCursor", "drive"]
 
 T = TypeVar("T")
 
@@ -103,16 +103,16 @@ class Call:
     def _within(self, left_s: float, do: Callable[[], T]) -> T:
         scope = asyncio.timeout(left_s)
         try:
-            _drive(scope.__aenter__())
+            drive(scope.__aenter__())
         except RuntimeError:  # no task here: the driver has the better error
             return do()
         try:
             try:
                 result = do()
             except BaseException as error:
-                _drive(scope.__aexit__(type(error), error, error.__traceback__))
+                drive(scope.__aexit__(type(error), error, error.__traceback__))
                 raise
-            _drive(scope.__aexit__(None, None, None))
+            drive(scope.__aexit__(None, None, None))
         except Exception as error:
             # Some drivers make an error of their own of a cancellation. A cancellation by somebody else stays one.
             if not scope.expired():
@@ -122,14 +122,14 @@ class Call:
         return result
 
 
-def _drive(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Run a coroutine that does not wait: entering and leaving ``asyncio.timeout`` from a greenlet."""
+def drive(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Run a coroutine that does not wait, from within a greenlet."""
     try:
         coroutine.send(None)
     except StopIteration:
         return
     coroutine.close()
-    raise RuntimeError("asyncio.timeout has waited")
+    raise RuntimeError("a coroutine has waited where none may")
 
 
 class WatchedCursor:

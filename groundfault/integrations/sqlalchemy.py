@@ -41,7 +41,7 @@ from groundfault._clock import monotonic
 from groundfault.breaker import Command, Resource
 from groundfault.errors import SettingsError
 from groundfault.events import Sink, note_internal_error
-from groundfault.integrations._sqlalchemy_call import Call, WatchedCursor
+from groundfault.integrations._sqlalchemy_call import Call, WatchedCursor, drive
 from groundfault.integrations._sqlalchemy_errors import (
     BulkheadFullError,
     CircuitOpenError,
@@ -315,11 +315,18 @@ class _Guard:
         return Call(command, self._dialect)
 
     def _handle_error(self, failed: ExceptionContext) -> None:
-        """Have the connection of a statement that was cut short thrown away, as SQLAlchemy does if it is canceled."""
+        """Have the connection of a statement that was cut short thrown away, and that of one never sent kept.
+
+        SQLAlchemy alone throws it away for any TimeoutError.
+        """
         error = failed.original_exception
-        if self._enforce and isinstance(error, CommandTimeoutError) and error.timeout_s:  # 0.0: it was never sent
-            failed.is_disconnect = True
-            failed.invalidate_pool_on_disconnect = False
+        if not isinstance(error, CommandTimeoutError):
+            return
+        failed.is_disconnect = error.timeout_s > 0.0
+        failed.invalidate_pool_on_disconnect = False
+        if failed.is_disconnect and self._dialect.name == "sqlite" and failed.connection is not None:
+            # It runs on a thread, and its connection would be closed only when it is done.
+            drive(failed.connection.connection.driver_connection.interrupt())  # type: ignore[union-attr]  # it has one
 
     # --- names --------------------------------------------------------------------------------------------------------
 
