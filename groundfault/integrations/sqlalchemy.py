@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
+from itertools import dropwhile, islice
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -185,7 +186,6 @@ class _Guard:
             "do_connect": self._do_connect,
             "handle_error": self._handle_error,
             "checkin": self._checkin,
-            "set_engine_execution_options": self._option_engine,
         }
 
     def attach(self) -> None:
@@ -198,9 +198,9 @@ class _Guard:
         for name, listener in self._listeners.items():
             event.remove(self._engine, name, listener)
         for engine in self._wrapped:
-            for name in ("connect", "raw_connection"):
+            for name in ("connect", "raw_connection", "execution_options"):
                 ours = vars(engine).get(name)
-                if isinstance(ours, partial) and ours.func == self._take:  # not what somebody put around it since
+                if isinstance(ours, partial) and ours.func in {self._take, self._derive}:  # not what was put around it
                     delattr(engine, name)
         delattr(self._engine, _GUARD)
 
@@ -211,9 +211,13 @@ class _Guard:
             self._wrapped.add(engine)
             for name, keep in (("connect", True), ("raw_connection", False)):
                 setattr(engine, name, partial(self._take, engine, getattr(engine, name), keep=keep))
+            # The event for this would cost every statement the dispatch of all events of connections.
+            setattr(engine, "execution_options", partial(self._derive, engine.execution_options))  # noqa: B010  mypy knows it as a method
 
-    def _option_engine(self, engine: Engine, _options: dict[str, Any]) -> None:
+    def _derive(self, derive: Callable[..., OptionEngine], **options: Any) -> OptionEngine:
+        engine = derive(**options)
         self._wrap(engine)
+        return engine
 
     def _take(self, engine: Engine, take: Callable[[], T], *, keep: bool) -> T:
         """Take a connection, as a call. ``keep``: it is a Connection, whose first statement goes on with the call."""
@@ -295,13 +299,12 @@ class _Guard:
     def _execute(
         self, kind: str, listener: Callable[..., Any], cursor: Any, context: Any, statement: str, *parameters: Any
     ) -> None:
-        listeners = iter(getattr(self._dialect.dispatch, kind))
-        for other in listeners:
-            if other == listener:
-                break
-        for other in listeners:  # those that come after this one get their turn too
-            if other(cursor, statement, *parameters, context):
-                return
+        listeners = getattr(self._dialect.dispatch, kind)
+        if len(listeners) > 1:
+            # Those that come after this one get their turn too.
+            for other in islice(dropwhile(lambda other: other != listener, listeners), 1, None):
+                if other(cursor, statement, *parameters, context):
+                    return
         getattr(self._dialect, kind)(cursor, statement, *parameters, context)
 
     def _call(self, connection: Connection, command: Command) -> Call:
@@ -310,8 +313,8 @@ class _Guard:
             if reserved.command is command:
                 return reserved  # type: ignore[no-any-return]  # nobody else puts anything there
             reserved.succeed()  # taking the connection was a call of its own
-        elif reserved is None:
-            self._wrap(connection.engine)  # an engine that execution_options() made before this one was instrumented
+        elif connection.engine is not self._engine:
+            self._wrap(connection.engine)  # execution_options() may have made it before its root was instrumented
         return Call(command, self._dialect)
 
     def _handle_error(self, failed: ExceptionContext) -> None:

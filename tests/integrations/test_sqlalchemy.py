@@ -1044,7 +1044,7 @@ def test_uninstrumenting_leaves_nothing_behind(engine, resource, sink):
 
     assert {name: value for name, value in vars(engine).items() if name != "_has_events"} == before
     for one in (engine, reports, later):
-        assert not {"connect", "raw_connection"} & set(vars(one))
+        assert not {"connect", "raw_connection", "execution_options"} & set(vars(one))
         with one.connect() as connection:
             connection.execute(named(select(1)))
     with Session(engine) as session:
@@ -1130,19 +1130,21 @@ def test_a_connection_that_is_forgotten_gives_its_place_back(guarded, registry):
     assert guarded.pool.checkedout() == 0
 
 
-def test_listeners_that_come_later_still_execute_statements(guarded, sink):
+def test_listeners_before_and_after_still_execute_statements(engine, resource, sink):
     seen = []
-    event.listen(guarded, "do_execute", lambda cursor, sql, parameters, context: seen.append(sql))
+    event.listen(engine, "do_execute", lambda *_: seen.append("before"))
+    with instrumented(engine, resource):
+        event.listen(engine, "do_execute", lambda *_: seen.append("after"))
 
-    @event.listens_for(guarded, "do_execute")
-    def _replace(cursor, sql, parameters, context):
-        cursor.execute("select 'another'")
-        return True
+        @event.listens_for(engine, "do_execute")
+        def _replace(cursor, sql, parameters, context):
+            cursor.execute("select 'another'")
+            return True
 
-    with guarded.connect() as connection:
-        assert connection.scalar(select(1)) == "another"
+        with engine.connect() as connection:
+            assert connection.scalar(select(1)) == "another"
 
-    assert len(seen) == 1
+    assert seen == ["before", "after"]
     assert calls(sink) == [("query", "success")]
 
 

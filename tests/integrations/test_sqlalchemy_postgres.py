@@ -1,6 +1,7 @@
 """The SQLAlchemy adapter on a PostgreSQL that hangs, refuses, dies and comes back."""
 
 import asyncio
+import gc
 import random
 import signal
 import threading
@@ -33,6 +34,13 @@ LOCK = 4711
 LOCKED = select(func.pg_advisory_xact_lock_shared(LOCK)).execution_options(groundfault="season_totals")
 ROWS = text("select generate_series(1, 5000)").execution_options(groundfault="season_totals", yield_per=100)
 ENDLESS = select(func.pg_sleep(60)).execution_options(groundfault="season_totals")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_for_the_next_module():
+    """Collect those cursors here, where they are expected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
