@@ -172,12 +172,11 @@ def test_a_redis_that_is_full_fails_writes(redis, lookup, sink):
     assert outcomes(sink)["failure"] == 1
 
 
-def test_a_redis_that_hangs_opens_the_circuit_and_the_totals_are_computed(redis, lookup, sink):
+def test_a_redis_that_hangs_opens_the_circuit_and_the_totals_are_computed(redis, lookup, sink, monkeypatch):
     lookup.tune(timeout_s=0.05)
+    monkeypatch.setitem(redis_example.BOUNDS, "socket_timeout", 0.05)
     with redis_example.client(redis.url) as cache:
         cache.flushdb()
-        cache.get_connection_kwargs()["socket_timeout"] = 0.05
-        cache.connection_pool.disconnect()
         with hung(redis):
             for _ in range(40):
                 assert redis_example.season_totals(cache, "2026", computed) == "totals of 2026"
@@ -223,10 +222,10 @@ def test_a_redis_that_is_gone_is_a_failure_and_the_totals_are_computed(redis, lo
         )
 
 
-def test_only_so_many_redis_commands_at_a_time(redis, lookup, sink):
+def test_only_so_many_redis_commands_at_a_time(redis, lookup, sink, monkeypatch):
     lookup.tune(max_concurrent=5, timeout_s=30.0)
+    monkeypatch.setitem(redis_example.BOUNDS, "socket_timeout", 30.0)
     with redis_example.client(redis.url) as cache, ThreadPoolExecutor(5) as threads:
-        cache.get_connection_kwargs()["socket_timeout"] = 30.0
         cache.flushdb()
         five = [threads.submit(cache.blpop, ["list"], 0) for _ in range(5)]
         wait_for(lambda: lookup.snapshot().in_flight == 5)
