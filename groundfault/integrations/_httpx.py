@@ -182,7 +182,10 @@ class Guard(_Guarding):
         call.settle(shed_error or response, fallback=substitute.serve)
         if substitute.response is not None or shed_error is not None:
             response.close()
-            return substitute.instead_of(shed_error)
+            try:
+                return substitute.instead_of(shed_error)
+            finally:
+                del shed_error  # as in `instead_of`
         if self._is_unbound(response):
             response.stream = self.library.body(call, response.stream)
         return response
@@ -276,7 +279,10 @@ class AsyncGuard(_Guarding):
             raise
         if substitute.response is not None or shed_error is not None:
             await response.aclose()
-            return substitute.instead_of(shed_error)
+            try:
+                return substitute.instead_of(shed_error)
+            finally:
+                del shed_error
         if self._is_unbound(response):
             response.stream = self.library.async_body(call, response.stream)
         return response
@@ -353,9 +359,12 @@ class _Substitute:
         """Return the response, or raise the error that it would have replaced."""
         if self.response is not None or error is None:
             return self.response
-        if self.error is not None:
-            raise error from self.error
-        raise error
+        try:
+            if self.error is not None:
+                raise error from self.error
+            raise error
+        finally:
+            del error  # or it and this frame, which its traceback names, would keep each other
 
     def _note(self, error: Exception) -> None:
         self.error = error

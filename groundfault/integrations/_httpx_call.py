@@ -102,7 +102,10 @@ class Call:
             stream = request.stream
             if not isinstance(stream, httpx.ByteStream):
                 stream = self._upload = self.library.upload(stream)
-            return httpx.Request(request.method, request.url, headers=headers, stream=stream, extensions=extensions)
+            outgoing = httpx.Request(request.method, request.url, headers=headers, stream=stream, extensions=extensions)
+            if self._upload is None:
+                outgoing.read()  # from memory, as the original was: a transport below may ask for its `content`
+            return outgoing
         except Exception as error:  # noqa: BLE001  the request goes out as it is, rather than not at all
             note_internal_error("headers of the httpx transport", error)
             return request

@@ -41,13 +41,13 @@ def call_ends(token: Token[float | None]) -> None:
 
 def bind_network(transport: Any) -> bool:
     """Bind the network of the library's own transport; false if it is not made as expected."""
-    pool = getattr(transport, "_pool", None)
+    pool: Any = getattr(transport, "_pool", None)
     backend = getattr(pool, "_network_backend", None)
     if isinstance(backend, _Network):
         return True
     if not all(callable(getattr(backend, name, None)) for name in ("connect_tcp", "connect_unix_socket", "sleep")):
         return False
-    pool._network_backend = _Network(backend)  # type: ignore[union-attr]  # noqa: SLF001  # nothing public leads there
+    pool._network_backend = _Network(backend)  # noqa: SLF001  nothing public leads there
     return True
 
 
