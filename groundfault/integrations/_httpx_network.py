@@ -85,7 +85,7 @@ class _Network:
 
         The name is looked up here, because the standard library gives each address the whole timeout anew.
         """
-        addresses = _addresses(host, port) if self._resolves and _left_s() is not None else [host]
+        addresses = self._addresses(host, port) if self._resolves and _left_s() is not None else [host]
         for address in addresses[:-1]:
             try:
                 return self._stream(self._backend.connect_tcp(address, port, timeout=_within(timeout), **options))
@@ -100,6 +100,15 @@ class _Network:
         """Wait before another try to connect, which is not made if the call ends before."""
         left_s = _left_s()
         self._backend.sleep(seconds if left_s is None else min(seconds, left_s))
+
+    def _addresses(self, host: str, port: int) -> list[str]:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise getattr(self._core, "ConnectError", OSError)(error) from error  # as the library does
+        except UnicodeError:  # a name that is none: for the library to refuse
+            return [host]
+        return list(dict.fromkeys(str(address[0]) for *_, address in found)) or [host]
 
     def _stream(self, stream: Any) -> "_Stream":
         return _Stream(stream, self._core)
@@ -138,12 +147,3 @@ class _Stream:
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> "_Stream":
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, _within(timeout)), self._core)
-
-
-def _addresses(host: str, port: int) -> list[str]:
-    """Return the host's addresses in the order of preference; the host itself where they cannot be found out."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # the library has an error of its own for it
-        return [host]
-    return list(dict.fromkeys(str(address[0]) for *_, address in found)) or [host]
