@@ -29,7 +29,6 @@ from groundfault.events import CommandDone
 from groundfault.integrations import _httpx, _httpx_network
 from groundfault.vocabulary import Criticality, Outcome, Reason, State
 
-
 TRUST = ssl.create_default_context()  # or each transport would read all certificates of the machine again
 
 
