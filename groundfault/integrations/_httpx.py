@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from groundfault import errors
 from groundfault.breaker import Attempt, Command, Resource
+from groundfault.breaker.attempt import LATER
 from groundfault.events import Sink, note_internal_error
-from groundfault.integrations._awaited import LATER, attempt_for, tell
 from groundfault.integrations._http import BODY_LIMIT, CommandNames, budget_is_gone, resource_of
 from groundfault.integrations._httpx_call import Call, Library, next_or_none
 from groundfault.integrations._httpx_network import bind_network
@@ -243,18 +243,18 @@ class AsyncGuard(_Guarding):
         if command is None:
             return await self._inner.handle_async_request(request)
         substitute = _Substitute(self._fallback, request)
-        attempt = attempt_for(command, awaited=self._fallback is not None)
+        attempt = command.attempt()
         try:
             attempt.begin(fallback=LATER)
         except errors.RejectedError as rejection:
-            await tell(attempt, substitute.aserve)
+            await substitute.aserve(attempt)
             return self._refused(rejection, substitute, request)
         call = self._call(command, attempt, request)
         try:
             response = await self._exchange(call)
         except BaseException as error:  # noqa: BLE001  as above
             call.fail(error, fallback=LATER)
-            await tell(attempt, substitute.aserve)
+            await substitute.aserve(attempt)
             return substitute.instead_of(error)
         return await self._judged(call, response, substitute)
 
@@ -273,7 +273,7 @@ class AsyncGuard(_Guarding):
         shed_error = self._shed_error(call, response)
         call.settle(shed_error or response, fallback=LATER)
         try:
-            await tell(call.attempt, substitute.aserve)
+            await substitute.aserve(call.attempt)
         except BaseException:  # canceled while the fallback was awaited
             await response.aclose()
             raise
@@ -344,16 +344,12 @@ class _Substitute:
             self._note(error)
         return self.response is not None
 
-    async def aserve(self) -> bool:
-        """Do as :meth:`serve`, awaiting if need be."""
-        if self._fallback is None:
-            return False
+    async def aserve(self, attempt: Attempt) -> None:
+        """Ask the fallback if ``attempt`` calls for one, awaiting if need be, and let that report its end."""
         try:
-            answer = self._fallback(self._request)
-            self.response = await answer if inspect.isawaitable(answer) else answer
+            self.response = await attempt.serve(self._fallback, self._request)
         except Exception as error:  # noqa: BLE001  as above
             self._note(error)
-        return self.response is not None
 
     def instead_of(self, error: BaseException | None) -> Any:
         """Return the response, or raise the error that it would have replaced."""
@@ -368,7 +364,8 @@ class _Substitute:
 
     def _note(self, error: Exception) -> None:
         self.error = error
-        note_internal_error("fallback of the httpx transport", error)
+        if not isinstance(error, errors.GroundFaultError):  # a cache that holds nothing is no mistake
+            note_internal_error("fallback of the httpx transport", error)
 
 
 def _method_of(request: Any) -> str:
