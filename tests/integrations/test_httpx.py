@@ -548,6 +548,21 @@ def test_the_callers_own_mistakes_are_ignored(way, guarded, server, sink, reques
     assert outcomes(sink) == [Outcome.IGNORED]
 
 
+@pytest.mark.parametrize("error", [TypeError, ValueError])
+def test_what_the_librarys_own_transport_cannot_understand_is_the_callers_mistake(way, guarded, sink, error):
+    class Own(way.default_class):
+        def handle_request(self, request):
+            raise error("a timeout must be a number")
+
+        async def handle_async_request(self, request):
+            raise error("a timeout must be a number")
+
+    with pytest.raises(error):
+        way.get(guarded(transport={"wrapping": Own(verify=TRUST)}), "http://saber/", timeout="soon")
+
+    assert outcomes(sink) == [Outcome.IGNORED]
+
+
 @pytest.mark.parametrize("error", [KeyError, "ReadTimeout"])
 def test_an_error_in_the_making_of_a_body_is_not_the_callees(way, guarded, server, registry, sink, error):
     kind = getattr(way.lib, error) if isinstance(error, str) else error  # the second: another server's, passed through
@@ -1202,13 +1217,17 @@ def test_the_kill_switch_leaves_an_ordinary_transport(way, guarded, server, serv
 @pytest.mark.parametrize(("status", "outcome"), [(200, Outcome.SUCCESS), (500, Outcome.FAILURE)])
 @pytest.mark.parametrize("form", ["read", "stream"])
 def test_an_answer_from_memory_is_settled(way, guarded, registry, sink, status, outcome, form):
-    def answer(request):
-        assert request.content == b"asked"
-        if form == "read":
-            return way.lib.Response(status, text="told")
-        return way.lib.Response(status, stream=way.lib.ByteStream(b"told"))
+    class Inner(way.lib.AsyncBaseTransport if way.waits else way.lib.BaseTransport):
+        def handle_request(self, request):
+            assert request.content == b"asked"  # in memory already, as it is without us
+            if form == "read":
+                return way.lib.Response(status, text="told")
+            return way.lib.Response(status, stream=way.lib.ByteStream(b"told"))
 
-    client = guarded(transport={"wrapping": way.lib.MockTransport(answer)})
+        async def handle_async_request(self, request):
+            return self.handle_request(request)
+
+    client = guarded(transport={"wrapping": Inner()})
     response = way.run(client.post("http://saber/", content=b"asked"))
 
     assert response.text == "told"
