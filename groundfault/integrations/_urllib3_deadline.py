@@ -10,8 +10,8 @@ Not bounded:
 * resolving a name, for Python's resolver knows no timeout;
 * further addresses of a host that has several: each may take what was left before the first;
 * the pauses between urllib3's own retries, and the generator that a request's body comes from;
-* one record of TLS inside TLS (behind an HTTPS proxy) or of pyOpenSSL's:
-  each part of it may take what was left before the first.
+* the parts of one record of TLS inside TLS (behind an HTTPS proxy) or of pyOpenSSL's, and the records of what is sent
+  at once over these: each may take what was left before the first.
 """
 
 import http.client
@@ -30,9 +30,6 @@ from groundfault._clock import monotonic
 __all__ = ["Deadline", "bound", "within"]
 
 _log = logging.getLogger("groundfault")
-
-_PIECE: Final = 16384
-"""Bytes handed to the socket at once: one record of TLS, each of which may take the whole timeout of the socket."""
 
 
 class Deadline:
@@ -204,10 +201,9 @@ class _Connection:
             super().send(data)  # type: ignore[misc]  # as above
             return
         try:
-            for piece in _pieces(data):
-                if self.sock is not None:  # else it is connected now
-                    self.sock.settimeout(deadline.least(self.timeout))
-                super().send(piece)  # type: ignore[misc]  # as above
+            if self.sock is not None:  # else it is connected now
+                self.sock.settimeout(deadline.least(self.timeout))
+            super().send(data)  # type: ignore[misc]  # as above
         except TimeoutError as error:  # urllib3 would take it for a connection that was cut
             raise ReadTimeoutError(self, None, "Sending timed out.") from error  # type: ignore[arg-type]  # for a pool
 
@@ -216,15 +212,6 @@ class _Connection:
         if not isinstance(getattr(response, "_original_response", response), _Response):
             _warn(type(self))
         return response
-
-
-def _pieces(data: Any) -> Iterator[Any]:
-    if not isinstance(data, bytes | bytearray) or len(data) <= _PIECE:
-        yield data
-        return
-    with memoryview(data) as whole:
-        for start in range(0, len(whole), _PIECE):
-            yield whole[start : start + _PIECE]
 
 
 class _Pool:

@@ -117,7 +117,7 @@ class Dripping:
         if method == "CONNECT" and target.startswith("127.0.0.1:"):
             return self._tunnel(connection, target)
         if target == "/slow-upload":
-            while not self._over.wait(INTERVAL_S) and reader.read(1000):
+            while not self._over.wait(INTERVAL_S) and connection.recv(20_000):  # never idle, and 16 MB take 16 s
                 pass
             return False
         start, drop = SCRIPTS["/" + target.split("/", 3)[-1] if "/" in target else "/drip-headers"]

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import pickle
+import socket
 import ssl
 import sys
 from pathlib import Path
@@ -411,6 +412,36 @@ def test_when_nothing_is_left(deadline, clock, passed_s):
     clock.advance(passed_s)
     with pytest.raises(TimeoutError):
         deadline.least(None)
+
+
+def connection_of(**methods):
+    kind = type("Slow", (urllib3.connection.HTTPSConnection,), methods)
+    return _urllib3_deadline._bounded_connection(kind)("127.0.0.1", 1, timeout=30.0)
+
+
+@pytest.mark.parametrize("step", ["_new_conn", "_tunnel"])
+def test_a_handshake_gets_what_the_steps_before_it_have_left(deadline, clock, step):
+    left, right = socket.socketpair()
+    with left, right, within(deadline):
+
+        def slow(self):
+            clock.advance(1.25)
+            return left
+
+        connection = connection_of(**{step: slow})
+        connection.sock = left
+        getattr(connection, step)()
+        assert left.gettimeout() == 0.75
+
+        with pytest.raises(urllib3.exceptions.ConnectTimeoutError):
+            getattr(connection, step)()
+        assert (left.fileno() == -1) is (step == "_new_conn")  # nobody else could close that one
+
+
+def test_connecting_is_not_begun_when_nothing_is_left(deadline, clock):
+    clock.advance(2.0)
+    with within(deadline), pytest.raises(urllib3.exceptions.ConnectTimeoutError):
+        connection_of(connect=lambda _: pytest.fail("connected")).connect()
 
 
 def test_it_stands_still_while_it_is_paused(deadline, clock):
