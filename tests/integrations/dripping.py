@@ -6,8 +6,18 @@ import subprocess
 import threading
 from contextlib import closing, suppress
 
+from groundfault import Reason, wire
+
 INTERVAL_S = 0.02
 DRIPS = 2000  # 40 s: whoever waits for the end has no deadline
+
+
+def annotated(reason):
+    """Return the whole annotated 503 for a reason, as bytes."""
+    answer = wire.answer(reason, "saber")
+    head = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
+    return f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n".encode() + answer.body
+
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -16,6 +26,12 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 SCRIPTS = {
     "/ok": (HEAD + b"Content-Length: 2\r\n\r\nok", None),
     "/broken": (b"HTTP/1.1 500 Oh\r\nContent-Length: 6\r\n\r\nbroken", None),
+    "/plain-503": (b"HTTP/1.1 503 Oh\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", None),
+    "/missing": (b"HTTP/1.1 404 Oh\r\nContent-Length: 0\r\n\r\n", None),
+    "/two-lengths": (HEAD + b"Content-Length: 2, 3\r\n\r\nok", None),
+    "/chunks": (CHUNKED + b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n", None),
+    **{f"/{reason}": (annotated(reason), None) for reason in Reason},
+    "/to-localhost": (b"HTTP/1.1 302 Found\r\nLocation: http://localhost:{port}/ok\r\nContent-Length: 0\r\n\r\n", None),
     "/elsewhere": (b"HTTP/1.1 302 Found\r\nLocation: /drip-headers\r\nContent-Length: 0\r\n\r\n", None),
     "/drip-status": (b"HTTP/1.1 200 O", b"K"),
     "/drip-interim": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
@@ -58,6 +74,7 @@ class Dripping:
         self._over = threading.Event()
         self.connections = 0
         self.requests = []
+        self.headers = []
         self._open = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -114,14 +131,16 @@ class Dripping:
             return False
         method, target, _ = head[0].split(" ", 2)
         self.requests.append((method, target))
+        self.headers.append(dict(line.strip().split(": ", 1) for line in head[1:]))
         if method == "CONNECT" and target.startswith("127.0.0.1:"):
             return self._tunnel(connection, target)
         if target == "/slow-upload":
             while not self._over.wait(INTERVAL_S) and connection.recv(20_000):  # never idle, and 16 MB take 16 s
                 pass
             return False
+        reader.read(int(self.headers[-1].get("Content-Length", 0)))
         start, drop = SCRIPTS["/" + target.split("/", 3)[-1] if "/" in target else "/drip-headers"]
-        connection.sendall(start)
+        connection.sendall(start.replace(b"{port}", str(self.port).encode()))
         if drop is not None:
             self._drip(connection, b"", drop)
         return drop is None
