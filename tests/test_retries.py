@@ -259,6 +259,7 @@ def test_many_threads_spend_no_more_than_there_is(clock):
     assert budget.snapshot().first_tries == 4000
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_begins_anew_whoever_held_the_lock():
     budget = RetryBudget(minimum_per_s=0.1)
     assert spend(budget) == 1

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
 
@@ -96,8 +96,8 @@ def bound(manager: Any) -> None:
 _warned: Final[set[str]] = set()
 
 
-def _warn(kind: type, error: object = "not a connection of urllib3") -> None:
-    name = f"{kind.__module__}.{kind.__qualname__}"
+def _warn(kind: Any, error: object = "not a connection of urllib3") -> None:
+    name = f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else repr(kind)
     if name not in _warned:
         _warned.add(name)
         _log.warning("%s keeps no deadline (%s): timeout_s bounds each wait for the callee, not the call", name, error)
@@ -223,10 +223,10 @@ class _Pool:
     def ConnectionCls(self) -> Any:  # noqa: N802  urllib3's name
         # Asked each time: recorders for tests and HTTP/2 put another class of connections in its place.
         kind: Any = vars(self).get("ConnectionCls") or super().ConnectionCls  # type: ignore[misc]  # as above
-        if issubclass(kind, http.client.HTTPConnection):
-            return _bounded_connection(kind)
-        _warn(kind)
-        return kind
+        if not isinstance(kind, type) or not issubclass(kind, http.client.HTTPConnection):
+            _warn(kind)
+            return kind
+        return _bounded_connection(cast("Any", kind))
 
     @ConnectionCls.setter
     def ConnectionCls(self, kind: Any) -> None:  # noqa: N802  as above

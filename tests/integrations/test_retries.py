@@ -3,7 +3,6 @@
 import importlib.util
 import itertools
 import re
-import sys
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +18,6 @@ from groundfault.integrations.requests import GroundFaultAdapter
 
 _spec = importlib.util.spec_from_file_location("dripping", Path(__file__).parent / "dripping.py")
 dripping = importlib.util.module_from_spec(_spec)
-sys.modules.setdefault("dripping", dripping)
 _spec.loader.exec_module(dripping)
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "retries.md"

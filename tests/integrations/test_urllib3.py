@@ -3,7 +3,6 @@
 import gc
 import importlib.util
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from groundfault.vocabulary import Criticality, Outcome, Reason
 
 _spec = importlib.util.spec_from_file_location("dripping", Path(__file__).parent / "dripping.py")
 dripping = importlib.util.module_from_spec(_spec)
-sys.modules.setdefault("dripping", dripping)
 _spec.loader.exec_module(dripping)
 
 

@@ -5,7 +5,6 @@ import logging
 import pickle
 import socket
 import ssl
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from groundfault.testing import ManualClock
 from groundfault.vocabulary import Outcome
 
 _spec = importlib.util.spec_from_file_location("dripping", Path(__file__).parent / "dripping.py")
-dripping = sys.modules["dripping"] = importlib.util.module_from_spec(_spec)
+dripping = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(dripping)
 
 TIMEOUT_S = 0.2
@@ -332,14 +331,20 @@ def warned(monkeypatch, caplog):
     return lambda: [record.message for record in caplog.records if "keeps no deadline" in record.message]
 
 
-@pytest.mark.parametrize("kind", [Recorder, Strange])
+def make_recorder(*args, **kwargs):
+    return Recorder(*args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [Recorder, Strange, make_recorder], ids=["recorder", "strange", "function"])
 def test_connections_of_another_kind_work_and_are_warned_of_once(
     session, plain_server, sink, monkeypatch, warned, kind
 ):
     one = session(timeout_s=10.0)
     one.get(plain_server.url + "/ok")
     assert warned() == []
-    monkeypatch.setattr(urllib3.HTTPConnectionPool, "ConnectionCls", kind)
+    monkeypatch.setattr(
+        urllib3.HTTPConnectionPool, "ConnectionCls", kind if isinstance(kind, type) else staticmethod(kind)
+    )
     for _ in range(3):
         other = session(timeout_s=10.0)
         assert other.get(plain_server.url + "/ok").content == b"ok"
