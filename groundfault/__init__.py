@@ -20,6 +20,7 @@ from groundfault.errors import (
     UnhealthyError,
 )
 from groundfault.events import default_sinks
+from groundfault.retries import RetryBudget, retryable
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.settings import ShedderSettings
@@ -44,6 +45,7 @@ __all__ = [
     "Registry",
     "RejectedError",
     "Resource",
+    "RetryBudget",
     "SettingsError",
     "ShedError",
     "Shedder",
@@ -55,6 +57,7 @@ __all__ = [
     "__version__",
     "default_sinks",
     "registry",
+    "retryable",
 ]
 
 __version__ = _version("groundfault")

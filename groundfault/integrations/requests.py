@@ -9,30 +9,35 @@ A command is settled when the response's body has been read to its end or closed
 a body that stalls is a failure of the callee too. Without ``stream=True`` that is within ``send``.
 With it the body is the application's to read: a response that is forgotten unread gives its permit back when it is
 collected, and a 5xx is settled at once, for ``raise_for_status()`` leaves the body unread.
+``timeout_s`` bounds the whole call, from connecting to the last byte of the body; see ``_urllib3_deadline`` for how.
 One ``send`` covers all of urllib3's own retries, so with ``max_retries`` several attempts count as one call.
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 try:
     import requests
     from requests import exceptions
     from requests.adapters import HTTPAdapter
+    from urllib3.exceptions import EmptyPoolError
+    from urllib3.exceptions import HTTPError as Urllib3Error
     from urllib3.util import Timeout as Urllib3Timeout
 except ImportError as missing:  # pragma: no cover  shown only where the extra is missing
     raise ImportError(
         "groundfault.integrations.requests needs requests: pip install 'groundfault[requests]'"
     ) from missing
 
-from groundfault import _context, errors, wire
+from groundfault import errors, wire
 from groundfault._clock import monotonic
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.events import Sink, note_internal_error
-from groundfault.integrations._http import BODY_LIMIT, CommandNames, hop_headers, is_internal, judge
-from groundfault.integrations._requests_body import WatchedBody, outcome_of, read_within
+from groundfault.integrations._http import BODY_LIMIT, CommandNames, hop_headers, judge
+from groundfault.integrations._urllib3_body import WatchedBody, budget_is_gone, honored, outcome_of
+from groundfault.integrations._urllib3_deadline import Deadline, bound, within
 from groundfault.vocabulary import Outcome
 
 __all__ = [
@@ -108,10 +113,11 @@ class GroundFaultAdapter(HTTPAdapter):
     pool_connections, pool_maxsize, pool_block, max_retries: as for ``requests.adapters.HTTPAdapter``.
     All other keywords are :class:`~groundfault.BreakerSettings`, again only with a resource given by name.
 
-    ``timeout_s`` bounds connecting and each read of a request that brings no ``timeout`` of its own,
-    and caps one that does. A body that is not read to its end by then is given up,
-    or with ``stream=True`` only measured: the time that its reads took.
+    ``timeout_s`` bounds the whole call: connecting, sending, the headers and the body to its last byte;
+    with ``stream=True`` the time spent waiting for the callee, without what the application takes between reads.
+    It caps a ``timeout`` that the request brings, which bounds the connect and each wait as ever.
     What is left of the budget of the request being served caps it further.
+    None, the default, bounds nothing: a long download wants a command of its own without one.
     ``GROUNDFAULT_DISABLED=1`` makes this an ``HTTPAdapter`` and nothing more: no timeout, no fallback, no header.
     It pickles, and so does its session, unless its resource is in a registry of its own.
 
@@ -158,6 +164,21 @@ class GroundFaultAdapter(HTTPAdapter):
         super().__setstate__(state)  # type: ignore[misc]  # the stubs leave it out
         self._names = CommandNames(self._resource, self._command, _method_of)
 
+    def init_poolmanager(  # noqa: D102  as of HTTPAdapter
+        self,
+        connections: int,
+        maxsize: int,
+        block: bool = False,  # noqa: FBT001, FBT002  the signature is requests' own
+        **pool_kwargs: Any,
+    ) -> None:
+        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+        bound(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: D102  as above
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        bound(manager)
+        return manager
+
     def send(  # noqa: PLR0917  the signature is requests' own
         self,
         request: requests.PreparedRequest,
@@ -186,18 +207,15 @@ class GroundFaultAdapter(HTTPAdapter):
             rejection.__cause__ = substitute.error
             raise _REJECTIONS[type(rejection)](*rejection.args, request=request) from rejection
         started = monotonic()
+        deadline = None if attempt.timeout_s is None else Deadline(started + attempt.timeout_s)
         try:
             _check_budget(command)
             bounds = _bounded(timeout, attempt.timeout_s)
             outgoing = _outgoing(request, command, _patience_s(bounds, attempt.timeout_s))
-            response = super().send(outgoing, stream, bounds, verify, cert, proxies)
+            with within(deadline), _known_to_requests(request):
+                response = super().send(outgoing, stream, bounds, verify, cert, proxies)
             response.request = request
-            refusal = _honored(response, host, command)
-            ends_at = None if attempt.timeout_s is None else started + attempt.timeout_s
-            if refusal is not None:
-                _drain(response, ends_at, stream=stream)
-            elif not stream:
-                read_within(response, ends_at)
+            refusal = _receive(response, host, command, stream=stream)
         except BaseException as error:
             _settle_failed(attempt, error, command, monotonic() - started, substitute)
             if substitute.response is not None:
@@ -205,7 +223,10 @@ class GroundFaultAdapter(HTTPAdapter):
             if substitute.error is not None:
                 raise error from substitute.error
             raise
-        return self._judged(response, refusal, command, attempt, substitute, monotonic() - started, stream=stream)
+        spent_s = monotonic() - started
+        if stream:
+            response.raw = WatchedBody(response.raw, attempt, spent_s=spent_s, deadline=deadline, response=response)
+        return self._judged(response, refusal, command, attempt, substitute, spent_s, stream=stream)
 
     def _judged(  # noqa: PLR0917  the second half of ``send``
         self,
@@ -220,9 +241,7 @@ class GroundFaultAdapter(HTTPAdapter):
     ) -> requests.Response:
         outcome = judge(response.status_code, refusal)
         if stream and outcome is Outcome.SUCCESS:
-            body = WatchedBody(response, attempt, outcome, spent_s)
-            response.raw = body
-            body.settle_if_ended()
+            cast("WatchedBody", response.raw).settle_if_ended()
             return response
         error = None
         if refusal is not None and self._raise_when_shed:
@@ -263,21 +282,37 @@ def _method_of(request: requests.PreparedRequest) -> str:
     return request.method or "get"
 
 
+# The caller's own mistakes say nothing about the callee.
+_CALLERS_FAULT: Final = (
+    exceptions.InvalidURL,
+    exceptions.InvalidHeader,
+    exceptions.MissingSchema,
+    exceptions.InvalidSchema,
+    exceptions.InvalidProxyURL,
+)
+
+
+def _outcome_of(error: BaseException) -> Outcome | None:
+    """Return what an error of requests or urllib3 means for the callee, None for one of neither."""
+    # Requests wraps urllib3's errors in its own, not always in the like: a body that stalls is a ConnectionError.
+    wrapped = error.args[0] if isinstance(error, exceptions.RequestException) and error.args else None
+    if isinstance(wrapped, Urllib3Error):
+        return outcome_of(wrapped)
+    if isinstance(error, _CALLERS_FAULT):
+        return Outcome.IGNORED
+    if isinstance(error, exceptions.Timeout):
+        return Outcome.TIMEOUT
+    return Outcome.FAILURE if isinstance(error, exceptions.RequestException) else outcome_of(error)
+
+
 def _settle_failed(
     attempt: Attempt, error: BaseException, command: Command, spent_s: float, substitute: _Substitute
 ) -> None:
-    outcome = outcome_of(error)
+    outcome = _outcome_of(error)
     if outcome is None or isinstance(error, command.settings.ignored_errors):
         attempt.fail_with(error, fallback=substitute.serve)
     else:
         attempt.settle(outcome, duration_s=spent_s, carrier=error, fallback=substitute.serve)
-
-
-def _honored(response: requests.Response, host: str, command: Command) -> wire.Refusal | None:
-    honor = command.settings.honor_handled
-    if is_internal(host) if honor is None else honor:
-        return wire.read_refusal(response.status_code, response.headers)
-    return None
 
 
 def _outgoing(request: requests.PreparedRequest, command: Command, budget_s: float | None) -> requests.PreparedRequest:
@@ -315,18 +350,34 @@ def _patience_s(bounds: Timeout, limit_s: float | None) -> float | None:
 
 
 def _check_budget(command: Command) -> None:
-    """Send nothing for a request whose caller has already given up."""
-    context = _context.current()
-    if context is not None and context.deadline is not None and context.deadline <= monotonic():
+    if budget_is_gone():
         raise CommandTimeoutError(command.resource, command.name, 0.0)
 
 
-def _drain(response: requests.Response, ends_at: float | None, *, stream: bool) -> None:
+@contextmanager
+def _known_to_requests(request: requests.PreparedRequest) -> Iterator[None]:
+    """Translate the one error that requests never meets: it sets no bound to waiting for a connection."""
+    try:
+        yield
+    except EmptyPoolError as error:
+        raise exceptions.ConnectTimeout(error, request=request) from error
+
+
+def _receive(response: requests.Response, host: str, command: Command, *, stream: bool) -> wire.Refusal | None:
+    refusal = honored(response.status_code, response.headers, host, command)
+    if refusal is not None:
+        _drain(response, stream=stream)
+    elif not stream:
+        response.content  # noqa: B018  reading it keeps it on the response
+    return refusal
+
+
+def _drain(response: requests.Response, *, stream: bool) -> None:
     """Read a refusal's body so that its connection can be used again; a long one is left to whoever streams it."""
     length = response.headers.get("Content-Length", "")
     if stream and not (length.isascii() and length.isdigit() and int(length) <= BODY_LIMIT):
         return
     try:
-        read_within(response, ends_at)  # what was read stays on the response
+        response.content  # noqa: B018  what was read stays on the response
     except exceptions.RequestException:
         response.close()

@@ -1,93 +1,82 @@
-"""What requests hands over of urllib3: which of their errors speak against the callee, and the body of a response."""
+"""What urllib3 hands over: which of its errors speak against the callee, and the body of a response."""
 
 import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
-import requests
-from requests import exceptions
-from urllib3 import exceptions as urllib3_exceptions
+from urllib3 import exceptions
 
+from groundfault import _context, wire
 from groundfault._clock import monotonic
-from groundfault.breaker import Attempt
+from groundfault.breaker import Attempt, Command
+from groundfault.integrations._http import is_internal
+from groundfault.integrations._urllib3_deadline import Deadline
 from groundfault.vocabulary import Outcome
 
-__all__ = ["WatchedBody", "outcome_of", "read_within"]
+__all__ = ["WatchedBody", "budget_is_gone", "honored", "outcome_of"]
 
-# The caller's own mistakes say nothing about the callee.
-_CALLERS_FAULT: Final = (
-    exceptions.InvalidURL,
-    exceptions.InvalidHeader,
-    exceptions.MissingSchema,
-    exceptions.InvalidSchema,
-    exceptions.InvalidProxyURL,
-    ValueError,
+
+_MEANINGS: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (  # the first that fits
+    (exceptions.InvalidHeader, Outcome.FAILURE),  # in the answer: two lengths, for instance
+    (exceptions.EmptyPoolError, Outcome.IGNORED),  # no connection free: nothing was sent
+    (ValueError, Outcome.IGNORED),  # the caller's own mistake, such as a bad URL
+    (exceptions.NewConnectionError, Outcome.FAILURE),  # refused or unreachable; urllib3 counts it among the timeouts
+    (exceptions.TimeoutError, Outcome.TIMEOUT),
+    (TimeoutError, Outcome.TIMEOUT),
+    (exceptions.HTTPError, Outcome.FAILURE),
 )
-_TIMEOUTS: Final = (exceptions.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)
 
 
 def outcome_of(error: BaseException) -> Outcome | None:
-    """Return what an error of requests or urllib3 means for the callee, None for one of neither."""
-    # Requests wraps urllib3's errors in its own, not always in the like: a body that stalls is a ConnectionError.
-    wrapped = error.args[0] if isinstance(error, exceptions.RequestException) and error.args else None
-    if isinstance(wrapped, urllib3_exceptions.ReadTimeoutError):
-        return Outcome.TIMEOUT
-    if isinstance(wrapped, urllib3_exceptions.InvalidHeader):  # in the answer: two lengths, for instance
-        return Outcome.FAILURE
-    if isinstance(error, _CALLERS_FAULT):
-        return Outcome.IGNORED
-    if isinstance(error, _TIMEOUTS):
-        return Outcome.TIMEOUT
-    if isinstance(error, exceptions.RequestException | urllib3_exceptions.HTTPError):
-        return Outcome.FAILURE
-    return None
+    """Return what an error of urllib3 means for the callee, None for one that is not urllib3's."""
+    cause: BaseException = error
+    if isinstance(error, exceptions.MaxRetryError) and error.reason is not None:
+        cause = error.reason
+    if isinstance(cause, exceptions.ProtocolError):
+        cause = next((inner for inner in cause.args if isinstance(inner, TimeoutError)), cause)
+    return next((outcome for kind, outcome in _MEANINGS if isinstance(cause, kind)), None)
 
 
-def read_within(response: requests.Response, ends_at: float | None) -> None:
-    """Read the whole body, by ``ends_at`` on the monotonic clock; what was read is then ``response.content``.
-
-    Raises what requests raises for a body that stalls. A last read may take its own timeout longer.
-    """
-    body = response.raw
-    if ends_at is not None and hasattr(body, "read1"):  # urllib3 has it since 2.1
-        response.raw = _HastyBody(body, ends_at)
-    try:
-        response.content  # noqa: B018  reading it keeps it on the response
-    finally:
-        response.raw = body
+def honored(status: int, headers: wire.HeaderLookup, host: str, command: Command) -> wire.Refusal | None:
+    """Return what an annotated 503 says if the command believes the host."""
+    honor = command.settings.honor_handled
+    return wire.read_refusal(status, headers) if (is_internal(host) if honor is None else honor) else None
 
 
-class _HastyBody:
-    """urllib3's response, given up at a certain time: a timeout of each read never ends a body that trickles."""
-
-    def __init__(self, raw: Any, ends_at: float) -> None:
-        self._raw = raw
-        self._ends_at = ends_at
-
-    def stream(self, amt: int, *, decode_content: bool) -> Iterator[bytes]:
-        while chunk := self._raw.read1(amt, decode_content=decode_content):
-            yield chunk
-            if monotonic() >= self._ends_at and not self._raw.closed:
-                self._raw.close()
-                raise urllib3_exceptions.ReadTimeoutError(None, None, "Read timed out.")  # type: ignore[arg-type]  # as where urllib3 has no pool at hand
+def budget_is_gone() -> bool:
+    """Return whether the caller of the request being served has given up: then nothing is sent for it."""
+    context = _context.current()
+    return context is not None and context.deadline is not None and context.deadline <= monotonic()
 
 
 class WatchedBody:
     """urllib3's response with its reads watched; everything else is passed through.
 
-    Counts only the time spent waiting for the callee, so a consumer that dawdles between reads is not held against it.
+    Counts only the time spent waiting for the callee, so a consumer that dawdles between reads is not held against it;
+    ``deadline`` stands still between them.
+    It settles its attempt as a success, or as what a read raises; one that is settled already stays as it is.
     It must not hold the response: a forgotten one is to be collected at once, and its attempt with it.
     """
 
-    __slots__ = ("_attempt", "_outcome", "_raw", "_response", "_spent_s")
+    __slots__ = ("_attempt", "_deadline", "_raw", "_response", "_spent_s")
 
-    def __init__(self, response: requests.Response, attempt: Attempt, outcome: Outcome, spent_s: float) -> None:
-        object.__setattr__(self, "_raw", response.raw)
+    def __init__(
+        self,
+        raw: Any,
+        attempt: Attempt,
+        *,
+        spent_s: float,
+        deadline: Deadline | None,
+        response: object,
+    ) -> None:
+        object.__setattr__(self, "_raw", raw)
         self._attempt = attempt
-        self._outcome = outcome
         self._spent_s = spent_s
+        self._deadline = deadline
         self._response = weakref.ref(response)
+        if deadline is not None:
+            deadline.pause()
 
     def __getattr__(self, name: str) -> Any:
         if name in WatchedBody.__slots__:  # not set yet, in a copy
@@ -104,6 +93,9 @@ class WatchedBody:
     def data(self) -> Any:
         return self._watch(getattr, self._raw, "data")
 
+    def json(self) -> Any:
+        return self._watch(self._raw.json)
+
     def __enter__(self) -> Self:
         return self
 
@@ -117,10 +109,12 @@ class WatchedBody:
             self._settle()
 
     def _settle(self) -> None:
-        self._attempt.settle(self._outcome, duration_s=self._spent_s, carrier=self._response())
+        self._attempt.settle(Outcome.SUCCESS, duration_s=self._spent_s, carrier=self._response())
 
     def _watch(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         started = monotonic()
+        if self._deadline is not None:
+            self._deadline.resume()
         try:
             return read(*args, **kwargs)
         except BaseException as error:
@@ -131,6 +125,8 @@ class WatchedBody:
                 self._attempt.settle(outcome, duration_s=self._spent_s + monotonic() - started, carrier=error)
             raise
         finally:
+            if self._deadline is not None:
+                self._deadline.pause()
             self._spent_s += monotonic() - started
             self.settle_if_ended()
 
