@@ -60,8 +60,13 @@ class Ending:
 
     @property
     def replaceable(self) -> bool:
-        """True if a fallback may take its place. A cancellation goes on, whatever it says about the callee."""
+        """True if a fallback may take its place. A cancellation goes on, whatever it says about the callee.
+
+        A rejection or shed of a command inside says nothing about this one's callee, and leaves the caller without.
+        """
         carrier = self.carrier
+        if isinstance(carrier, (RejectedError, ShedError)):
+            return True
         return self.recoverable and (not isinstance(carrier, BaseException) or isinstance(carrier, Exception))
 
 
@@ -146,7 +151,7 @@ def report(resource: str, command: str, ending: Ending, sinks: Sinks, *, fallbac
     """Write the end of a call into the ledger of the request being served, and tell the sinks."""
     context = _context.current()
     outcome, refusal, carrier = ending.outcome, ending.refusal, ending.carrier
-    if context is not None and ending.recoverable:
+    if context is not None and (fallback or ending.recoverable):
         if fallback:
             context.recover(carrier)
         else:

@@ -33,11 +33,16 @@ class _Made(NamedTuple):
 
     command: Command
     settings: BreakerSettings
+    own: tuple[str, ...]
     fallback: Any
     classify: Callable[[Any], Outcome | None] | None
 
-    def agree(self, asked: dict[str, Any], fallback: Any, classify: Any) -> None:
-        """Raise SettingsError if something is asked for that the command was not made with."""
+    def agree(self, asked: dict[str, Any], defaults: dict[str, Any], fallback: Any, classify: Any) -> None:
+        """Raise SettingsError if something is asked for that the command was not made with.
+
+        ``defaults`` are the resource's, which give way to what the command was given for itself.
+        """
+        asked = {**{field: value for field, value in defaults.items() if field not in self.own}, **asked}
         declared = self.settings.as_dict()
         if fallback is not NO_FALLBACK:
             declared["fallback"], asked["fallback"] = self.fallback, fallback
@@ -99,17 +104,20 @@ class Registry:
         name: str,
         *,
         settings: dict[str, Any],
+        defaults: dict[str, Any],
         fallback: Any,
         classify: Callable[[Any], Outcome | None] | None,
         sinks: Sinks | None,
     ) -> Command:
         """Return the command of that name, made now if there is none; see ``Resource.command``."""
         key = (resource, name)
-        built = BreakerSettings.of(settings)
+        built = BreakerSettings.of({**defaults, **settings})
         with self._lock:
             made = self._made.get(key)
             if made is not None:
-                made.agree({field: getattr(built, field) for field in settings}, fallback, classify)
+                asked = {field: getattr(built, field) for field in settings}
+                inherited = {field: getattr(built, field) for field in defaults if field not in settings}
+                made.agree(asked, inherited, fallback, classify)
                 return made.command
             if len(self._made) >= self._limit:
                 return self._beyond(key)
@@ -123,7 +131,7 @@ class Registry:
                 clock=self._clock,
                 draw=self._draw,
             )
-            self._made[key] = _Made(command, built, fallback, classify)
+            self._made[key] = _Made(command, built, tuple(settings), fallback, classify)
             return command
 
     def _beyond(self, key: tuple[str, str]) -> Command:
@@ -204,7 +212,8 @@ class Resource:
         return self._registry.get_or_create(
             self.name,
             _valid(name, "command"),
-            settings={**self._settings, **settings},
+            settings=settings,
+            defaults=self._settings,
             fallback=fallback,
             classify=classify,
             sinks=self._sinks,

@@ -11,7 +11,7 @@ from yarl import URL
 
 from groundfault import wire
 from groundfault.breaker import Command
-from groundfault.integrations._http import hop_headers, is_internal
+from groundfault.integrations._http import honored_refusal, hop_headers
 
 __all__ = ["follow", "honored", "is_astray", "label", "strip"]
 
@@ -97,7 +97,4 @@ class _Joined:
 
 def honored(response: aiohttp.ClientResponse, request: aiohttp.ClientRequest, command: Command) -> wire.Refusal | None:
     """Return what an annotated 503 says if the host that was asked is believed, else None."""
-    honor = command.settings.honor_handled
-    if is_internal(request.url.host or "") if honor is None else honor:
-        return wire.read_refusal(response.status, _Joined(response))
-    return None
+    return honored_refusal(response.status, _Joined(response), request.url.host or "", command)

@@ -7,14 +7,16 @@ from typing import Any, Final, Generic, TypeVar
 
 from groundfault import _context, wire
 from groundfault._clock import monotonic
-from groundfault.breaker import Command, Resource
-from groundfault.errors import SettingsError
+from groundfault.breaker import Attempt, Command, Resource
+from groundfault.breaker.attempt import Fallback
+from groundfault.errors import GroundFaultError, SettingsError
 from groundfault.events import Sink, note_internal_error
 from groundfault.vocabulary import Outcome
 
 __all__ = [
     "BODY_LIMIT",
     "CommandNames",
+    "Substitute",
     "budget_is_gone",
     "honored_refusal",
     "hop_headers",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 BODY_LIMIT: Final = 65536
 """Bytes of a refusal's body that are read so that its connection can be used again; a longer one is closed."""
@@ -104,6 +107,44 @@ def hop_headers(command: Command, budget_s: float | None) -> Iterable[tuple[str,
         criticality=context.criticality if context is not None else None,
         key=context.key if context is not None else None,
     )
+
+
+class Substitute(Generic[Request, Response]):
+    """What an adapter's fallback made of a request: a response, or the error it raised; neither if it was not asked."""
+
+    def __init__(self, fallback: Callable[[Request], Any] | None, request: Request, adapter: str) -> None:
+        self._fallback = fallback
+        self._request = request
+        self._adapter = adapter
+        self.response: Response | None = None
+        self.error: Exception | None = None
+
+    @property
+    def offer(self) -> Fallback:
+        """What to settle an attempt with: the fallback, or that there is none."""
+        return self.serve if self._fallback is not None else False
+
+    def serve(self) -> bool:
+        """Ask the fallback, once; return whether it had an answer."""
+        if self._fallback is None:
+            return False
+        try:
+            self.response = self._fallback(self._request)
+        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
+            self._note(error)
+        return self.response is not None
+
+    async def aserve(self, attempt: Attempt) -> None:
+        """Ask it if ``attempt``, ended with ``LATER``, calls for one, awaiting if need be."""
+        try:
+            self.response = await attempt.serve(self._fallback, self._request)
+        except Exception as error:  # noqa: BLE001  as above
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        self.error = error
+        if not isinstance(error, GroundFaultError):  # one of those had no place or no time, or a cache nothing to serve
+            note_internal_error(f"fallback of {self._adapter}", error)
 
 
 class CommandNames(Generic[Request]):

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal, Self
 from groundfault import errors
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.breaker.attempt import LATER
-from groundfault.events import Sink, note_internal_error
-from groundfault.integrations._http import BODY_LIMIT, CommandNames, budget_is_gone, resource_of
+from groundfault.events import Sink
+from groundfault.integrations._http import BODY_LIMIT, CommandNames, Substitute, budget_is_gone, resource_of
 from groundfault.integrations._httpx_call import Call, Library, next_or_none
 from groundfault.integrations._httpx_network import bind_network
 from groundfault.vocabulary import Outcome
@@ -152,17 +152,17 @@ class Guard(_Guarding):
         command = self._command_for(request)
         if command is None:
             return self._inner.handle_request(request)
-        substitute = _Substitute(self._fallback, request)
+        substitute = _Substitute(self._fallback, request, "the httpx transport")
         attempt = command.attempt()
         try:
-            attempt.begin(fallback=substitute.serve)
+            attempt.begin(fallback=substitute.offer)
         except errors.RejectedError as rejection:
             return self._refused(rejection, substitute, request)
         call = self._call(command, attempt, request)
         try:
             response = self._exchange(call)
         except BaseException as error:  # noqa: BLE001  it is raised on, or replaced
-            call.fail(error, fallback=substitute.serve)
+            call.fail(error, fallback=substitute.offer)
             return substitute.instead_of(error)
         return self._judged(call, response, substitute)
 
@@ -179,7 +179,7 @@ class Guard(_Guarding):
             response.stream = self.library.body(call, response.stream)
             return response
         shed_error = self._shed_error(call, response)
-        call.settle(shed_error or response, fallback=substitute.serve)
+        call.settle(shed_error or response, fallback=substitute.offer)
         if substitute.response is not None or shed_error is not None:
             response.close()
             try:
@@ -242,7 +242,7 @@ class AsyncGuard(_Guarding):
         command = self._command_for(request)
         if command is None:
             return await self._inner.handle_async_request(request)
-        substitute = _Substitute(self._fallback, request)
+        substitute = _Substitute(self._fallback, request, "the httpx transport")
         attempt = command.attempt()
         try:
             attempt.begin(fallback=LATER)
@@ -325,32 +325,7 @@ class AsyncGuard(_Guarding):
         await self._inner.__aexit__(kind, error, traceback)
 
 
-class _Substitute:
-    """What the fallback made of a request: a response, or the error it raised; neither if it was not asked."""
-
-    def __init__(self, fallback: Callable[[Any], Any] | None, request: Any) -> None:
-        self._fallback = fallback
-        self._request = request
-        self.response: Any = None
-        self.error: Exception | None = None
-
-    def serve(self) -> bool:
-        """Ask the fallback, once; return whether it had an answer."""
-        if self._fallback is None:
-            return False
-        try:
-            self.response = self._fallback(self._request)
-        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-            self._note(error)
-        return self.response is not None
-
-    async def aserve(self, attempt: Attempt) -> None:
-        """Ask the fallback if ``attempt`` calls for one, awaiting if need be, and let that report its end."""
-        try:
-            self.response = await attempt.serve(self._fallback, self._request)
-        except Exception as error:  # noqa: BLE001  as above
-            self._note(error)
-
+class _Substitute(Substitute[Any, Any]):
     def instead_of(self, error: BaseException | None) -> Any:
         """Return the response, or raise the error that it would have replaced."""
         if self.response is not None or error is None:
@@ -361,11 +336,6 @@ class _Substitute:
             raise error
         finally:
             del error  # or it and this frame, which its traceback names, would keep each other
-
-    def _note(self, error: Exception) -> None:
-        self.error = error
-        if not isinstance(error, errors.GroundFaultError):  # a cache that holds nothing is no mistake
-            note_internal_error("fallback of the httpx transport", error)
 
 
 def _method_of(request: Any) -> str:

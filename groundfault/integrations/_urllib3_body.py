@@ -7,14 +7,12 @@ from typing import Any, Final, Self
 
 from urllib3 import exceptions
 
-from groundfault import _context, wire
 from groundfault._clock import monotonic
-from groundfault.breaker import Attempt, Command
-from groundfault.integrations._http import is_internal
+from groundfault.breaker import Attempt
 from groundfault.integrations._urllib3_deadline import Deadline
 from groundfault.vocabulary import Outcome
 
-__all__ = ["WatchedBody", "budget_is_gone", "honored", "outcome_of"]
+__all__ = ["WatchedBody", "outcome_of"]
 
 
 _MEANINGS: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (  # the first that fits
@@ -36,18 +34,6 @@ def outcome_of(error: BaseException) -> Outcome | None:
     if isinstance(cause, exceptions.ProtocolError):
         cause = next((inner for inner in cause.args if isinstance(inner, TimeoutError)), cause)
     return next((outcome for kind, outcome in _MEANINGS if isinstance(cause, kind)), None)
-
-
-def honored(status: int, headers: wire.HeaderLookup, host: str, command: Command) -> wire.Refusal | None:
-    """Return what an annotated 503 says if the command believes the host."""
-    honor = command.settings.honor_handled
-    return wire.read_refusal(status, headers) if (is_internal(host) if honor is None else honor) else None
-
-
-def budget_is_gone() -> bool:
-    """Return whether the caller of the request being served has given up: then nothing is sent for it."""
-    context = _context.current()
-    return context is not None and context.deadline is not None and context.deadline <= monotonic()
 
 
 class WatchedBody:

@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 try:
     import aiohttp
@@ -29,15 +29,14 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
         "groundfault.integrations.aiohttp needs aiohttp 3.12: pip install 'groundfault[aiohttp]'"
     ) from missing
 
-from groundfault import _context, errors, wire
-from groundfault._clock import monotonic
+from groundfault import errors, wire
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.breaker.attempt import LATER
-from groundfault.events import Sink, note_internal_error
+from groundfault.events import Sink
 from groundfault.integrations._aiohttp_answer import Answer, response_of
 from groundfault.integrations._aiohttp_body import WatchedBody, outcome_of
 from groundfault.integrations._aiohttp_hops import follow, honored, is_astray, label, strip
-from groundfault.integrations._http import BODY_LIMIT, CommandNames, judge
+from groundfault.integrations._http import BODY_LIMIT, CommandNames, Substitute, budget_is_gone, judge, resource_of
 from groundfault.vocabulary import Outcome
 
 __all__ = [
@@ -154,12 +153,7 @@ class GroundFaultMiddleware:
         sinks: Iterable[Sink] | None = None,
         **settings: Any,
     ) -> None:
-        if on_shed not in {"return", "raise"}:
-            raise errors.SettingsError(f"on_shed must be 'return' or 'raise', not {on_shed!r}")
-        if isinstance(resource, str):
-            resource = Resource(resource, sinks=sinks, **settings)
-        elif settings or sinks is not None:
-            raise errors.SettingsError("settings and sinks belong to the Resource that was passed; set them there")
+        resource = resource_of(resource, on_shed=on_shed, sinks=sinks, settings=settings)
         self._raise_when_shed = on_shed == "raise"
         self._fallback = fallback
         self._names: CommandNames[ClientRequest] = CommandNames(resource, command, _method_of)
@@ -259,28 +253,16 @@ class GroundFaultMiddleware:
         WatchedBody(response, attempt, ends_at=ends_at, late=late, ignored=command.settings.ignored_errors)
         return response
 
-    async def _serve(self, request: ClientRequest, attempt: Attempt) -> "_Served":
-        """Ask the fallback if one is due, and tell how the call ended."""
-        response = error = None
+    async def _serve(self, request: ClientRequest, attempt: Attempt) -> Substitute[ClientRequest, ClientResponse]:
+        """Ask the fallback if one is due, and let the attempt report how the call ended."""
         asked = None if self._fallback is None or "Upgrade" in request.headers else self._ask_fallback
-        try:
-            response = await attempt.serve(asked, request)
-        except Exception as own:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-            if not isinstance(own, errors.GroundFaultError):  # a cache that holds nothing is no mistake
-                note_internal_error("fallback of the aiohttp middleware", own)
-            error = own
-        return _Served(response, error)
+        substitute: Substitute[ClientRequest, ClientResponse] = Substitute(asked, request, "the aiohttp middleware")
+        await substitute.aserve(attempt)
+        return substitute
 
     async def _ask_fallback(self, request: ClientRequest) -> ClientResponse | None:
         value = self._fallback(request) if self._fallback is not None else None
         return response_of(await value if inspect.isawaitable(value) else value, request)
-
-
-class _Served(NamedTuple):
-    """What the fallback made of a request: a response, or the error it raised; neither if it was not asked."""
-
-    response: ClientResponse | None
-    error: Exception | None
 
 
 def _method_of(request: ClientRequest) -> str:
@@ -293,8 +275,7 @@ def _late(command: Command, limit_s: float | None) -> CommandTimeoutError:
 
 def _check_budget(command: Command) -> None:
     """Send nothing for a request whose caller has already given up."""
-    context = _context.current()
-    if context is not None and context.deadline is not None and context.deadline <= monotonic():
+    if budget_is_gone():
         raise _late(command, None)
 
 

@@ -34,9 +34,19 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 from groundfault import errors, wire
 from groundfault._clock import monotonic
 from groundfault.breaker import Attempt, Command, Resource
-from groundfault.events import Sink, note_internal_error
-from groundfault.integrations._http import BODY_LIMIT, CommandNames, hop_headers, judge
-from groundfault.integrations._urllib3_body import WatchedBody, budget_is_gone, honored, outcome_of
+from groundfault.events import Sink
+from groundfault.integrations._http import (
+    BODY_LIMIT,
+    CommandNames,
+    Substitute,
+    budget_is_gone,
+    honored_refusal,
+    hop_headers,
+    judge,
+    least_s,
+    resource_of,
+)
+from groundfault.integrations._urllib3_body import WatchedBody, outcome_of
 from groundfault.integrations._urllib3_deadline import Deadline, bound, within
 from groundfault.vocabulary import Outcome
 
@@ -140,12 +150,7 @@ class GroundFaultAdapter(HTTPAdapter):
         max_retries: Any = 0,
         **settings: Any,
     ) -> None:
-        if on_shed not in {"return", "raise"}:
-            raise errors.SettingsError(f"on_shed must be 'return' or 'raise', not {on_shed!r}")
-        if isinstance(resource, str):
-            resource = Resource(resource, sinks=sinks, **settings)
-        elif settings or sinks is not None:
-            raise errors.SettingsError("settings and sinks belong to the Resource that was passed; set them there")
+        resource = resource_of(resource, on_shed=on_shed, sinks=sinks, settings=settings)
         super().__init__(pool_connections, pool_maxsize, max_retries, pool_block)
         if self.max_retries.total:
             _log.warning(
@@ -198,9 +203,9 @@ class GroundFaultAdapter(HTTPAdapter):
         command = self._names.command_for(request)
         if command.disabled:
             return super().send(request, stream, timeout, verify, cert, proxies)
-        substitute = _Substitute(self._fallback, request)
+        substitute = _Substitute(self._fallback, request, "the requests adapter")
         try:
-            attempt = command.begin(fallback=substitute.serve)
+            attempt = command.begin(fallback=substitute.offer)
         except errors.RejectedError as rejection:
             if substitute.response is not None:
                 return substitute.response
@@ -247,7 +252,7 @@ class GroundFaultAdapter(HTTPAdapter):
         if refusal is not None and self._raise_when_shed:
             error = ShedError(command.resource, command.name, refusal.reason, refusal.origin, response)
         attempt.settle(
-            outcome, duration_s=spent_s, refusal=refusal, carrier=error or response, fallback=substitute.serve
+            outcome, duration_s=spent_s, refusal=refusal, carrier=error or response, fallback=substitute.offer
         )
         if substitute.response is not None:
             response.close()
@@ -258,24 +263,8 @@ class GroundFaultAdapter(HTTPAdapter):
         return response
 
 
-class _Substitute:
-    """What the fallback made of a request: a response, or the error it raised; neither if it was not asked."""
-
-    def __init__(self, fallback: Fallback | None, request: requests.PreparedRequest) -> None:
-        self._fallback = fallback
-        self._request = request
-        self.response: requests.Response | None = None
-        self.error: Exception | None = None
-
-    def serve(self) -> bool:
-        if self._fallback is None:
-            return False
-        try:
-            self.response = self._fallback(self._request)
-        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-            self.error = error
-            note_internal_error("fallback of the requests adapter", error)
-        return self.response is not None
+class _Substitute(Substitute[requests.PreparedRequest, requests.Response]):
+    pass
 
 
 def _method_of(request: requests.PreparedRequest) -> str:
@@ -306,13 +295,17 @@ def _outcome_of(error: BaseException) -> Outcome | None:
 
 
 def _settle_failed(
-    attempt: Attempt, error: BaseException, command: Command, spent_s: float, substitute: _Substitute
+    attempt: Attempt,
+    error: BaseException,
+    command: Command,
+    spent_s: float,
+    substitute: _Substitute,
 ) -> None:
     outcome = _outcome_of(error)
     if outcome is None or isinstance(error, command.settings.ignored_errors):
-        attempt.fail_with(error, fallback=substitute.serve)
+        attempt.fail_with(error, fallback=substitute.offer)
     else:
-        attempt.settle(outcome, duration_s=spent_s, carrier=error, fallback=substitute.serve)
+        attempt.settle(outcome, duration_s=spent_s, carrier=error, fallback=substitute.offer)
 
 
 def _outgoing(request: requests.PreparedRequest, command: Command, budget_s: float | None) -> requests.PreparedRequest:
@@ -329,24 +322,17 @@ def _bounded(timeout: Timeout, limit_s: float | None) -> Timeout:
         return timeout
     if isinstance(timeout, Urllib3Timeout):
         bounded = timeout.clone()
-        bounded.total = _least(timeout.total, limit_s)
+        bounded.total = least_s(timeout.total, limit_s)
         return bounded
     if isinstance(timeout, tuple):
-        return tuple(_least(part, limit_s) for part in timeout)
-    return _least(timeout, limit_s)
-
-
-def _least(timeout: Any, limit_s: float) -> Any:
-    """Return the smaller of the two; what is no number is for requests to refuse."""
-    if timeout is None:
-        return limit_s
-    return min(timeout, limit_s) if isinstance(timeout, int | float) else timeout
+        return tuple(least_s(part, limit_s) for part in timeout)
+    return least_s(timeout, limit_s)
 
 
 def _patience_s(bounds: Timeout, limit_s: float | None) -> float | None:
     """Return how long the callee may take to answer: a read that times out is the end of the call."""
     read_s = bounds[-1] if isinstance(bounds, tuple) and bounds else bounds
-    return _least(limit_s, read_s) if isinstance(read_s, int | float) else limit_s
+    return least_s(limit_s, read_s) if isinstance(read_s, int | float) else limit_s
 
 
 def _check_budget(command: Command) -> None:
@@ -364,7 +350,7 @@ def _known_to_requests(request: requests.PreparedRequest) -> Iterator[None]:
 
 
 def _receive(response: requests.Response, host: str, command: Command, *, stream: bool) -> wire.Refusal | None:
-    refusal = honored(response.status_code, response.headers, host, command)
+    refusal = honored_refusal(response.status_code, response.headers, host, command)
     if refusal is not None:
         _drain(response, stream=stream)
     elif not stream:

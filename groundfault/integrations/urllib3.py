@@ -24,8 +24,16 @@ from groundfault import errors, wire
 from groundfault._clock import monotonic
 from groundfault.breaker import Command, Resource
 from groundfault.events import Sink
-from groundfault.integrations._http import BODY_LIMIT, CommandNames, hop_headers, judge
-from groundfault.integrations._urllib3_body import WatchedBody, budget_is_gone, honored, outcome_of
+from groundfault.integrations._http import (
+    BODY_LIMIT,
+    CommandNames,
+    budget_is_gone,
+    honored_refusal,
+    hop_headers,
+    judge,
+    resource_of,
+)
+from groundfault.integrations._urllib3_body import WatchedBody, outcome_of
 from groundfault.integrations._urllib3_deadline import Deadline, bound, within
 from groundfault.vocabulary import Outcome
 
@@ -112,12 +120,7 @@ class GroundFaultPoolManager(urllib3.PoolManager):
         pool: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        if on_shed not in {"return", "raise"}:
-            raise errors.SettingsError(f"on_shed must be 'return' or 'raise', not {on_shed!r}")
-        if isinstance(resource, str):
-            resource = Resource(resource, sinks=sinks, **settings)
-        elif settings or sinks is not None:
-            raise errors.SettingsError("settings and sinks belong to the Resource that was passed; set them there")
+        resource = resource_of(resource, on_shed=on_shed, sinks=sinks, settings=settings)
         super().__init__(**{"retries": _NO_RETRIES, **(pool or {})})
         bound(self)
         self._names: CommandNames[Request] = CommandNames(resource, command, lambda request: request.method)
@@ -172,7 +175,7 @@ class _GuardedPool:
                 attempt.settle(outcome, duration_s=monotonic() - started, carrier=error)
             raise
         spent_s = monotonic() - started
-        refusal = honored(response.status, response.headers, self._pool.host, command)
+        refusal = honored_refusal(response.status, response.headers, self._pool.host, command)
         outcome = judge(response.status, refusal)
         if not more.get("preload_content", True):
             body = WatchedBody(response, attempt, spent_s=spent_s, deadline=deadline, response=response)

@@ -394,7 +394,8 @@ def test_a_limit_below_what_is_in_flight_is_safe(resource):
         (ValueError(), True),
         (TimeoutError(), True),
         (handled(), True),
-        (CircuitOpenError("nested", "one", 1.0), False),
+        (CircuitOpenError("nested", "one", 1.0), True),  # neutral, yet there is no answer
+        (ShedError("nested", "one"), True),
         (KeyError(), False),
         (KeyboardInterrupt(), False),
     ],

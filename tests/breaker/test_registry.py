@@ -109,3 +109,15 @@ def test_a_snapshot_is_a_picture(command):
     assert before.counts[Outcome.SUCCESS] == 0
     with pytest.raises(AttributeError):
         before.trips = 3
+
+
+def test_a_resources_defaults_give_way_to_what_a_command_was_given_for_itself(registry):
+    one = Resource("contest-db", registry=registry, max_concurrent=20, timeout_s=1.0)
+    made = one.command("season-totals", max_concurrent=5)
+    assert one.command("season-totals") is made
+    assert one.command("season-totals", max_concurrent=5, timeout_s=1.0) is made
+    assert (made.settings.max_concurrent, made.settings.timeout_s) == (5, 1.0)
+    with pytest.raises(SettingsError, match="max_concurrent of contest-db/season-totals must be 5"):
+        one.command("season-totals", max_concurrent=20)
+    with pytest.raises(SettingsError, match="timeout_s of contest-db/season-totals must be 1"):
+        Resource("contest-db", registry=registry, timeout_s=2.0).command("season-totals")

@@ -1195,7 +1195,7 @@ def test_a_storm_of_cancellations_over_sockets_leaves_nothing_in_flight(world):
 
     world.run(body, guard={"command": "get"}, session={"connector": None}, timeout_s=0.02, mode="force_closed")
     counted = world.snapshot().totals
-    assert counted[Outcome.IGNORED] > 100
+    assert counted[Outcome.IGNORED] > 10
     assert sum(counted.values()) >= 700
 
 
