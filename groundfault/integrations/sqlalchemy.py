@@ -343,17 +343,8 @@ class _Guard:
         if command is None:
             if not valid_name(key) or len(self._commands) >= _NAME_LIMIT:
                 key = "other"
-            command = self._commands[key] = self._made(key)
+            command = self._commands[key] = self.resource.command(key)
         return command
-
-    def _made(self, name: str) -> Command:
-        try:
-            return self.resource.command(name)
-        except SettingsError:
-            for made in self.resource._registry:  # noqa: SLF001  asking again by name alone is no conflict
-                if (made.resource, made.name) == (self.resource.name, name):
-                    return made
-            raise
 
 
 def _name_of(connection: Connection, context: Any) -> object:
