@@ -1257,6 +1257,36 @@ def test_an_application_in_the_same_process_is_guarded_as_any_other(asynchronous
     assert outcomes(sink) == [Outcome.SUCCESS, Outcome.TIMEOUT, Outcome.FAILURE]
 
 
+def test_a_consumer_that_leaves_in_the_middle_closes_what_is_below(asynchronous, registry):
+    way, done = asynchronous, []
+
+    class Chunks(way.lib.AsyncByteStream):
+        async def __aiter__(self):
+            try:
+                yield b"one"
+                yield b"two"
+            finally:
+                done.append("left")
+
+        async def aclose(self):
+            done.append("closed")
+
+    async def main():
+        inner = way.lib.MockTransport(lambda _request: way.lib.Response(200, stream=Chunks()))
+        transport = way.module.AsyncGroundFaultTransport(Resource("saber", registry=registry), wrapping=inner)
+        response = await transport.handle_async_request(way.lib.Request("GET", "http://saber/"))
+        chunks = aiter(response.stream)
+        assert await anext(chunks) == b"one"
+        await chunks.aclose()
+        assert in_flight(registry) == 1
+        await response.aclose()
+
+    way.run(main())
+
+    assert done == ["left", "closed"]
+    assert in_flight(registry) == 0
+
+
 def test_a_wrapped_transport_is_opened_and_closed_with_ours(way, registry):
     done = []
 
@@ -1390,6 +1420,16 @@ def test_a_name_that_nobody_knows_is_a_failure_with_the_librarys_own_error(way, 
 
     assert len(asked) == 1
     assert outcomes(sink) == [Outcome.FAILURE]
+
+
+def test_a_wait_between_two_tries_ends_with_the_call(network, clock):
+    backend, bound = network
+    token = _httpx_network.call_ends_at(clock() + 0.5)
+    bound.sleep(4.0)
+    bound.sleep(0.25)
+    _httpx_network.call_ends(token)
+
+    assert backend.seen == [("sleep", 0.5), ("sleep", 0.25)]
 
 
 def test_outside_a_call_nothing_is_bound(network):
