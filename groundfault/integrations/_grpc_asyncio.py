@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Final, Self
 
@@ -85,11 +86,11 @@ class _UnaryUnary(_Kind, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[
         try:
             call = await continuation(_outgoing(exchange, client_call_details), request)
             await call
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  raised on, unless the fallback has stood in for it
             if call is None or not isinstance(error, grpc.aio.AioRpcError):
                 exchange.broke(error, substitute.serve)
                 return await substitute.instead_of(error)
-            exchange.complete(lambda failed=error: _ending_of_error(failed), substitute.serve)
+            exchange.complete(partial(_ending_of_error, error), substitute.serve)
             return await substitute.instead_of(exchange.shed or error, error)
         exchange.complete(lambda: Ending(grpc.StatusCode.OK))
         return call
@@ -119,7 +120,7 @@ class _StreamUnary(_Kind, grpc.aio.StreamUnaryClientInterceptor):  # type: ignor
         exchange = Exchange(self._guard, command, attempt)
         try:
             call = await continuation(_outgoing(exchange, client_call_details), _sent(exchange, request_iterator))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  as above
             exchange.broke(error, substitute.serve)
             return _Given(substitute, await _unserved(substitute, error))
         _watch(call, exchange, substitute)
@@ -157,7 +158,7 @@ def _sent(exchange: Exchange, requests: Any) -> Any:
 
 def _watch(call: Any, exchange: Exchange, substitute: "_Substitute | None" = None) -> None:
     """Have the exchange told when the call is over, even if nobody asks it any more."""
-    fallback = substitute.serve if substitute is not None else False
+    fallback = substitute.serve if substitute is not None else None
     try:
         call.add_done_callback(lambda _call: exchange.complete(lambda: _ending_of(call), fallback))
     except Exception as error:  # noqa: BLE001  a stranger's; then it is settled when it is read to its end
@@ -216,7 +217,7 @@ class _Responses:
             exchange.complete(lambda: Ending(grpc.StatusCode.OK))
             raise
         except grpc.aio.AioRpcError as error:
-            exchange.complete(lambda failed=error: _ending_of_error(failed))
+            exchange.complete(partial(_ending_of_error, error))
             if exchange.error is None or exchange.error is error:
                 raise
             raise exchange.error from error
@@ -227,7 +228,9 @@ class _Responses:
 class _Substitute:
     """What the fallback makes of a request."""
 
-    def __init__(self, fallback: Callable[[str, Any], Any] | None, details: Any, request: Any, command: Command) -> None:
+    def __init__(
+        self, fallback: Callable[[str, Any], Any] | None, details: Any, request: Any, command: Command
+    ) -> None:
         self._fallback = fallback
         self._details = details
         self._request = request
@@ -261,8 +264,7 @@ class _Substitute:
             except Exception as failed:  # noqa: BLE001  as above
                 self._failed(failed)
                 self._note(error)
-        if self._error is not None:
-            error.__context__ = self._error
+        cause = self._error or cause
         if cause is None or cause is error:
             raise error
         raise error from cause
@@ -285,9 +287,7 @@ def _retrieve(task: "asyncio.Future[Any]") -> None:
         task.exception()
 
 
-async def _unserved(
-    substitute: _Substitute, error: BaseException, cause: BaseException | None = None
-) -> BaseException:
+async def _unserved(substitute: _Substitute, error: BaseException, cause: BaseException | None = None) -> BaseException:
     """Return ``error`` if the fallback stands in for it; else raise it."""
     if not substitute.served:
         await substitute.instead_of(error, cause)
@@ -313,7 +313,7 @@ class _Answer:
         try:
             response = await self._call
         except grpc.aio.AioRpcError as error:
-            exchange.complete(lambda failed=error: _ending_of_error(failed), self._substitute.serve)
+            exchange.complete(partial(_ending_of_error, error), self._substitute.serve)
             return await self._substitute.instead_of(exchange.error or error, error)
         exchange.complete(lambda: Ending(grpc.StatusCode.OK))
         return response

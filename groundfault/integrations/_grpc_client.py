@@ -94,7 +94,7 @@ class Exchange:
     """One call from its permit to its end.
 
     Its end may come from gRPC's own thread, which knows nothing of the request being served: the context of the
-    thread that made the call is kept for it. ``error``: what the application is to see, None unless the call has failed.
+    thread that made the call is kept for it. ``error``: what the application is to see of a failure, else None.
     ``shed``: the same, if it is an error of ours in the place of gRPC's.
     """
 
@@ -181,15 +181,15 @@ class Exchange:
             self._heard_s += monotonic() - self._heard_at
             self._heard_at = None
 
-    def broke(self, error: BaseException, fallback: Made | bool = False) -> None:
+    def broke(self, error: BaseException, fallback: Made | None = None) -> None:
         """End a call that was not made, or of which gRPC itself has made an error."""
         with_it = isinstance(error, CommandTimeoutError | ValueError)  # the caller's own: late, or a closed channel
         if with_it or isinstance(error, self._command.settings.ignored_errors):
             self._attempt.settle(Outcome.IGNORED, carrier=error)
         else:
-            self._attempt.fail_with(error, fallback=fallback)
+            self._attempt.fail_with(error, fallback=fallback or False)
 
-    def complete(self, ending: Callable[[], Ending], fallback: Made | bool = False) -> None:
+    def complete(self, ending: Callable[[], Ending], fallback: Made | None = None) -> None:
         """Settle with how the call ended. The first to come does, all others wait until it is done. Never raises."""
         try:
             self._claim.pop()
@@ -203,7 +203,7 @@ class Exchange:
         finally:
             self._settled.set()
 
-    def _settle(self, ending: Ending, fallback: Made | bool) -> None:
+    def _settle(self, ending: Ending, fallback: Made | None) -> None:
         self.error = own = ending.error
         if own is not None and not isinstance(own, grpc.RpcError):  # of an interceptor further in, or of Python's
             self.broke(own, fallback)
@@ -219,7 +219,9 @@ class Exchange:
         if refusal is not None:
             self.shed = ShedError(self._command.resource, self._command.name, refusal.reason, refusal.origin, own)
         self.error = self.shed or own
-        self._attempt.settle(outcome, duration_s=spent_s, refusal=refusal, carrier=self.error, fallback=fallback)
+        self._attempt.settle(
+            outcome, duration_s=spent_s, refusal=refusal, carrier=self.error, fallback=fallback or False
+        )
 
     def _judge(self, ending: Ending, spent_s: float) -> tuple[Outcome, Refusal | None]:
         code = ending.code

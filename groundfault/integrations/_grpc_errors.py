@@ -85,7 +85,8 @@ class Ended(grpc.aio.AioRpcError, grpc.Call, grpc.Future):  # type: ignore[misc]
 
     def traceback(self, timeout: float | None = None) -> TracebackType | None:  # noqa: ARG002  as above
         """Return where it was raised, if it was."""
-        return self.__traceback__
+        where: TracebackType | None = self.__traceback__
+        return where
 
     def add_callback(self, callback: Callable[[], object]) -> bool:  # noqa: ARG002  as above
         """Return false: it is too late for that."""

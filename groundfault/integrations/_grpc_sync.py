@@ -45,8 +45,8 @@ class GroundFaultInterceptor(
       default: the method's own name in lower case. At most 200 names; all others count under ``other``.
     fallback: for calls with one response, a callable given the method's whole name and the request, or the iterator of
       requests; what it returns is the response instead of a rejection, a failure, a timeout or a shed, and counted.
-      One that raises leaves the original error as it is. ``future()`` is served it for a rejection only, because what
-      comes later comes on a thread of gRPC's own.
+      One that raises leaves the original error as it is. A ``future()`` is served it only for what is known when it is
+      made, such as a rejection: what comes later comes on a thread of gRPC's own, where nothing may wait.
     outcomes: what statuses mean, for those that are to mean something else than by default: success, failure, timeout
       or ignored. An annotated ``UNAVAILABLE`` is a shed all the same.
     sinks: where events go; default: the process-wide sinks. Only with a resource given by name.
@@ -200,7 +200,7 @@ class _Substitute:
         if self.call is not None:
             return self.call
         if self.error is not None and isinstance(call, BaseException):
-            call.__context__ = self.error
+            call.__cause__ = self.error
         return call
 
 

@@ -12,7 +12,17 @@ import grpc
 from groundfault import wire
 from groundfault.vocabulary import Outcome, Reason
 
-__all__ = ["HTTP_STATUS", "OUTCOMES", "PASSED_ON", "PUSHBACK", "Metadata", "Pairs", "read_refusal", "refusal", "without"]
+__all__ = [
+    "HTTP_STATUS",
+    "OUTCOMES",
+    "PASSED_ON",
+    "PUSHBACK",
+    "Metadata",
+    "Pairs",
+    "read_refusal",
+    "refusal",
+    "without",
+]
 
 Pairs = tuple[tuple[str, Any], ...]
 

@@ -2,7 +2,7 @@
 
 ::
 
-    channel = grpc.intercept_channel(grpc.insecure_channel("saber:50051"), GroundFaultInterceptor("saber", timeout_s=0.5))
+    channel = grpc.intercept_channel(channel, GroundFaultInterceptor("saber", timeout_s=0.5, max_concurrent=5))
     channel = grpc.aio.insecure_channel("saber:50051", interceptors=aio_interceptors("saber", timeout_s=0.5))
 
     server = grpc.server(pool, interceptors=(ServerInterceptor(service="saber"),))

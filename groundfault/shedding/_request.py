@@ -175,7 +175,7 @@ class Said(NamedTuple):
     caller: str | None = None
 
 
-def arrive(  # noqa: C901, PLR0917  by place where each request pays for a name
+def arrive(  # noqa: PLR0917  by place where each request pays for a name
     shedder: Shedder,
     method: str,
     path: str,
