@@ -263,7 +263,11 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc has no types 
         return value
 
     def exception(self, timeout: float | None = None) -> Any:
-        error = self._call.exception(timeout)
+        try:
+            error = self._call.exception(timeout)
+        except grpc.FutureCancelledError:
+            self._complete()
+            raise
         self._complete()
         return self._exchange.shed or error
 

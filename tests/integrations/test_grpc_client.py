@@ -48,8 +48,9 @@ class Callee:
         self.hits.append((word, dict(context.invocation_metadata()), context.time_remaining()))
         if word in {"shed", "passed-on", "doubled", "handled-elsewhere"}:
             self._refuse(word, context)
-        if word == "hang":
+        if word == "hang" or word.startswith("slow-"):
             self.release.wait(10)
+            word = word.removeprefix("slow-")
         if word == "bug":
             raise KeyError("a bug of the callee")
         if word.upper().replace("-", "_") in grpc.StatusCode.__members__:
@@ -816,12 +817,20 @@ def test_a_fallback_that_raises_leaves_the_original_error(guarded, sink, serving
 
 
 def test_a_future_that_fails_on_a_thread_of_gRPCs_has_no_fallback(guarded, callee, sink):  # noqa: N802
-    future = guarded(Blocking, "unary_unary", "future", interceptor={"fallback": served}).method.future(b"hang")
+    future = guarded(Blocking, "unary_unary", "future", interceptor={"fallback": served}).method.future(b"slow-internal")
+    callee.release.set()
+
+    assert isinstance(future.exception(), grpc.RpcError)
+    assert [event.fallback for event in sink.of(CommandDone)] == [False]
+
+
+def test_a_future_that_was_canceled_says_so_and_is_settled(guarded, callee, sink):
+    future = guarded(Blocking, "unary_unary", "future").method.future(b"hang")
     future.cancel()
 
     with pytest.raises(grpc.FutureCancelledError):
         future.exception()
-    assert [event.fallback for event in sink.of(CommandDone)] == [False]
+    assert outcomes(sink) == [Outcome.IGNORED]
 
 
 def test_streams_have_no_fallback(guarded, sink):
