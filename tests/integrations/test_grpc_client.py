@@ -536,7 +536,7 @@ def test_the_smaller_of_two_timeouts_is_told_and_kept(guarded, callee, monkeypat
 
     ((_, metadata, left_s),) = callee.hits
     assert {name: value for name, value in metadata.items() if wire.is_ours(name)} == {"x-groundfault-timeout-ms": told}
-    assert left_s <= int(told) / 1000 + 0.1
+    assert left_s <= int(told) / 1000 + 0.2  # gRPC rounds up
 
 
 @pytest.mark.parametrize("stack", ["blocking", "aio"])
@@ -817,7 +817,9 @@ def test_a_fallback_that_raises_leaves_the_original_error(guarded, sink, serving
 
 
 def test_a_future_that_fails_on_a_thread_of_gRPCs_has_no_fallback(guarded, callee, sink):  # noqa: N802
-    future = guarded(Blocking, "unary_unary", "future", interceptor={"fallback": served}).method.future(b"slow-internal")
+    future = guarded(Blocking, "unary_unary", "future", interceptor={"fallback": served}).method.future(
+        b"slow-internal"
+    )
     callee.release.set()
 
     assert isinstance(future.exception(), grpc.RpcError)
