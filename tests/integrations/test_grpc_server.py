@@ -148,10 +148,10 @@ class Asyncio:
         await server.stop(None)
 
     def stop(self):
+        self.pool.shutdown()  # first, for grpc.aio's threads need the loop to come to their end
         self.loop.call_soon_threadsafe(self.ending.set)
         self.thread.join(10)
         assert not self.thread.is_alive()
-        self.pool.shutdown()
 
 
 class Threads(Asyncio):
@@ -421,8 +421,7 @@ def test_only_so_many_calls_at_a_time(serve, dial, stack, kind):
 
     async def hold():
         inside.set()
-        while not release.is_set():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(release.wait, 20)
         return b"done"
 
     def behave(request, context):
@@ -698,7 +697,9 @@ def test_in_shadow_mode_nothing_that_a_client_sees_changes(serve, dial, caplog, 
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
-@EACH_STACK
+@pytest.mark.parametrize(
+    "stack", [Blocking, Asyncio], ids=["blocking", "aio"]
+)  # grpc.aio never stops a plain generator
 @pytest.mark.parametrize("kind", ["unary_stream", "stream_stream"])
 def test_a_stream_that_its_client_leaves_gives_its_place_back(serve, dial, stack, kind, how):
     def endless(request, context):
@@ -747,8 +748,7 @@ def test_a_stream_is_in_flight_until_its_last_message(serve, dial, stack):
 
         async def wait():
             sent.set()
-            while not release.is_set():
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(release.wait, 20)
             return b"second"
 
         server = serve(stack, lambda request, context: wait() if request == b"second" else request)
