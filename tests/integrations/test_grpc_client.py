@@ -11,9 +11,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import grpc
 import pytest
+from grpc.experimental import ChannelOptions
 
 from groundfault import _context, errors, wire
 from groundfault._clock import monotonic
@@ -217,6 +219,14 @@ BLOCKING_AND_AIO = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _alone_again():
+    """Let gRPC's core end its threads before the next module's tests fork."""
+    yield
+    gc.collect()
+    until(lambda: len(list(Path("/proc/self/task").iterdir())) <= threading.active_count())
+
+
 @pytest.fixture(scope="module")
 def running():
     callee = Callee()
@@ -273,11 +283,16 @@ def in_flight(registry):
     return sum(command.snapshot().in_flight for command in registry)
 
 
+def until(condition):
+    deadline = monotonic() + 10
+    while not condition() and monotonic() < deadline:
+        threading.Event().wait(0.005)
+    return condition()
+
+
 def settled(sink, number=1):
     """Wait until so many calls have ended: some end on gRPC's own thread."""
-    deadline = monotonic() + 10
-    while len(sink.of(CommandDone)) < number and monotonic() < deadline:
-        threading.Event().wait(0.005)
+    until(lambda: len(sink.of(CommandDone)) >= number)
     return outcomes(sink)
 
 
@@ -577,6 +592,33 @@ def test_an_open_stream_is_in_flight_until_its_end(running, callee, registry, si
         run(stream_on())
     assert outcomes(sink) == [Outcome.SUCCESS]
     assert in_flight(registry) == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome"),
+    [("fine", Outcome.SUCCESS), ("fine then shed", Outcome.SHED), ("fine then hang", Outcome.IGNORED)],
+)
+def test_streams_that_gRPC_reads_on_the_callers_thread(running, callee, registry, sink, word, outcome):  # noqa: N802
+    """With its experimental option nothing is called back, so the end is found by reading, or by forgetting."""
+    options = [(ChannelOptions.SingleThreadedUnaryStream, 1)]
+    with grpc.insecure_channel(running.target, options=options) as channel:
+        ours = GroundFaultInterceptor(Resource("saber", registry=registry, sinks=(sink,)))
+        stream = grpc.intercept_channel(channel, ours).unary_stream(path_of("unary_stream"))(
+            word.encode(), timeout=LONG_S
+        )
+        assert next(stream) == b"done"
+        assert in_flight(registry) == 1
+        if outcome is Outcome.SUCCESS:
+            assert list(stream) == [b"two", b"three"]
+        elif outcome is Outcome.SHED:
+            with pytest.raises(adapter.ShedError):
+                list(stream)
+        del stream
+        gc.collect()
+
+    (command,) = registry
+    snapshot = command.snapshot()
+    assert (snapshot.counts[outcome], snapshot.in_flight) == (1, 0)
 
 
 @EACH_WAY

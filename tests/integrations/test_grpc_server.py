@@ -4,8 +4,10 @@ No protobuf: requests and responses are bytes. Nothing here forks, for gRPC's co
 """
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -169,6 +171,14 @@ WITH_A_POOL = pytest.mark.parametrize("stack", [Blocking, Threads], ids=["blocki
 
 def path_of(kind):
     return f"/{SERVICE}/{kind.title().replace('_', '')}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alone_again():
+    """Let gRPC's core end its threads before the next module's tests fork."""
+    yield
+    gc.collect()
+    until(lambda: len(list(Path("/proc/self/task").iterdir())) <= threading.active_count())
 
 
 @pytest.fixture
