@@ -123,6 +123,7 @@ class Blocking:
     def stop(self):
         self.server.stop(None).wait(10)
         self.pool.shutdown()
+        del self.server  # with it go threads of gRPC's core
 
 
 class Asyncio:
