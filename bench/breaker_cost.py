@@ -46,6 +46,12 @@ async def apayload(x: int) -> int:
     return x
 
 
+def on_a_thread(x: int) -> None:
+    thread = threading.Thread(target=payload, args=(x,), daemon=True)
+    thread.start()
+    thread.join()
+
+
 def failing(_: int) -> int:
     raise PeerError
 
@@ -147,6 +153,7 @@ def ours(pool: ThreadPoolExecutor) -> list[Case]:
     command = resource.command("sync", max_concurrent=100, timeout_s=1.0)
     acommand = resource.command("async", max_concurrent=100)
     bounded = resource.command("bounded", max_concurrent=100, timeout_s=1.0)
+    isolated = resource.command("isolated", max_concurrent=100, timeout_s=1.0, isolation="thread")
     opened = resource.command("open", sleep_window_s=3600.0, max_sleep_window_s=3600.0)
     refused = opened(failing)
     until_open(refused)
@@ -158,6 +165,7 @@ def ours(pool: ThreadPoolExecutor) -> list[Case]:
         Case(who, "async", awaits(acommand(apayload))),
         Case(who, "acall", awaits(lambda x: acommand.acall(apayload, x)), "and a lambda"),
         Case(who, "async timeout", awaits_on_a_loop(bounded(apayload)), "asyncio's own is in the bare row below"),
+        Case(who, "thread", calls(isolated(payload)), "isolation='thread'; wall time"),
         Case(who, "open refusal", refusals(refused, RejectedError)),
         Case(who, "threads", in_threads(command(payload), pool), f"{THREADS} threads, wall time"),
     ]
@@ -175,6 +183,7 @@ def bare(pool: ThreadPoolExecutor) -> list[Case]:
         Case("bare", "async", awaits(apayload)),
         Case("bare", "acall", awaits(apayload)),
         Case("bare", "async timeout", awaits_on_a_loop(timed), "asyncio.timeout alone"),
+        Case("bare", "thread", calls(on_a_thread), "threading.Thread, start and join; wall time"),
         Case("bare", "open refusal", refusals(failing, PeerError), "a function that raises"),
         Case("bare", "threads", in_threads(payload, pool)),
     ]
@@ -225,12 +234,14 @@ def aiobreaker_cases(module: Any, pool: ThreadPoolExecutor) -> list[Case]:
 
 def interlock_cases(module: Any, pool: ThreadPoolExecutor) -> list[Case]:
     made = module.CircuitBreaker(name="made")
+    limited = module.Pipeline(module.BulkheadStrategy(100), module.CircuitBreakerStrategy(made))
     opened = module.CircuitBreaker(name="opened")
     refused = opened(failing)
     for _ in range(20):
         until_open(refused)
     return [
         Case("interlock", "decorated", calls(made(payload))),
+        Case("interlock+bulkhead", "decorated", calls(limited(payload))),
         Case("interlock", "call", calls_through(made.call)),
         Case("interlock", "async", awaits(made(apayload))),
         Case("interlock", "open refusal", refusals(refused, module.CircuitOpenError)),
@@ -238,22 +249,44 @@ def interlock_cases(module: Any, pool: ThreadPoolExecutor) -> list[Case]:
     ]
 
 
+def purgatory_cases(module: Any, pool: ThreadPoolExecutor) -> list[Case]:
+    made = module.SyncCircuitBreakerFactory(default_threshold=5, default_ttl=3600)
+    amade = module.AsyncCircuitBreakerFactory(default_threshold=5, default_ttl=3600)
+    refused = made("opened")(failing)
+    until_open(refused)
+    opened_state = importlib.import_module("purgatory.domain.model").OpenedState
+    return [
+        Case("purgatory", "decorated", calls(made("made")(payload)), "no locks"),
+        Case("purgatory", "async", awaits(amade("made")(apayload)), "no locks"),
+        Case("purgatory", "open refusal", refusals(refused, opened_state)),
+        Case("purgatory", "threads", in_threads(made("made")(payload), pool)),
+    ]
+
+
+def hyx_cases(module: Any, pool: ThreadPoolExecutor) -> list[Case]:  # noqa: ARG001  asynchronous only
+    made = module.consecutive_breaker(failure_threshold=5, recovery_time_secs=3600)
+    return [Case("hyx", "async", awaits(made(apayload)))]
+
+
 PEERS = {
     "pybreaker": pybreaker_cases,
     "circuitbreaker": circuitbreaker_cases,
     "aiobreaker": aiobreaker_cases,
     "interlock": interlock_cases,
+    "purgatory": purgatory_cases,
+    "hyx.circuitbreaker": hyx_cases,
 }
 
 
 def measure(cases: list[Case], *, rounds: int, slice_calls: int) -> None:
     for number in range(rounds + 1):
         for case in cases:
-            clock = perf_counter_ns if case.kind == "threads" else thread_time_ns
+            clock = perf_counter_ns if case.kind in {"threads", "thread"} else thread_time_ns
+            times = slice_calls // 20 if case.kind == "thread" else slice_calls
             started = clock()
-            case.loop(slice_calls)
+            case.loop(times)
             if number:  # the first round warms up
-                case.times.append((clock() - started) / slice_calls)
+                case.times.append((clock() - started) / times)
 
 
 def rows(cases: list[Case]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from groundfault.vocabulary import Criticality, Outcome, Reason
 
-__all__ = ["LEDGER_LIMIT", "Fault", "RequestContext", "current", "serving"]
+__all__ = ["LEDGER_LIMIT", "Fault", "RequestContext", "criticality", "current", "serving"]
 
 LEDGER_LIMIT = 16
 """Faults kept per request. The newest is the one that is answered with; older ones are kept for their errors."""
@@ -112,11 +112,23 @@ class RequestContext:
         try:
             # The arguments too: requests wraps urllib3's error in its own without naming it as the cause.
             seen: tuple[object, ...] = (error, getattr(error, "response", None), *error.args)
+            # And the headers: they are all that aiohttp's error keeps of the response.
+            headers = getattr(error, "headers", None)
         except Exception:  # noqa: BLE001  a property of a stranger's error may raise; then it carries nothing
-            seen = (error,)
+            seen, headers = (error,), None
         for fault in reversed(self.faults):
-            if fault.carrier is not None and any(thing is fault.carrier for thing in seen):
+            carrier = fault.carrier
+            if carrier is not None and any(thing is carrier for thing in seen):
                 return fault
+            if headers is not None and _headers_of(carrier) is headers:
+                return fault
+        return None
+
+
+def _headers_of(carrier: object) -> object:
+    try:
+        return getattr(carrier, "headers", None)
+    except Exception:  # noqa: BLE001  as above
         return None
 
 
@@ -126,3 +138,9 @@ serving: ContextVar[RequestContext | None] = ContextVar("groundfault_serving", d
 def current() -> RequestContext | None:
     """Return the request being served here, or None."""
     return serving.get()
+
+
+def criticality() -> Criticality | None:
+    """Return how much the request being served here matters, or None."""
+    context = serving.get()
+    return context.criticality if context is not None else None

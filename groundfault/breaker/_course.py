@@ -5,7 +5,6 @@ Each step that has to await exists twice, the second with an ``a`` in front; the
 """
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any, Final
@@ -14,11 +13,12 @@ from groundfault._clock import Clock
 from groundfault._context import serving
 from groundfault.breaker._ending import Ending, classify_error, classify_result, report
 from groundfault.breaker._gate import Gate, Refused
+from groundfault.breaker._isolation import GivenUp, run_on_thread
 from groundfault.breaker._machine import Permit
 from groundfault.breaker._period import Period
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker.settings import BreakerSettings
-from groundfault.errors import CircuitOpenError, CommandTimeoutError
+from groundfault.errors import CircuitOpenError, CommandTimeoutError, GroundFaultError
 from groundfault.events import Sinks, note_internal_error
 from groundfault.vocabulary import Outcome
 
@@ -102,15 +102,20 @@ class Course:
                 return value
             # It occupies no place, as if it had been refused.
             shadowed, permit, in_flight = permit.outcome, SHADOWED, [None]
+        place = in_flight
         try:
-            result = fn(*args, **kwargs)
+            if settings.isolation == "thread":
+                place = [None]  # the call's own is given back by its thread
+                result = self._isolated(settings.timeout_s, started, in_flight, fn, args, kwargs)
+            else:
+                result = fn(*args, **kwargs)
         except BaseException as error:
-            in_flight.pop()
+            place.pop()
             value = self.failed(permit, settings, started, error, args, kwargs, shadowed=shadowed)
             if value is UNSERVED:
                 raise
             return value
-        in_flight.pop()
+        place.pop()
         return self.returned(permit, settings, started, self.clock(), result, args, kwargs, shadowed=shadowed)
 
     async def attended_acall(self, started: float, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
@@ -143,10 +148,7 @@ class Course:
         self, timeout_s: float | None, started: float, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any
     ) -> Any:
         """Await ``fn`` for ``timeout_s`` at most, or for what the request being served has left if that is less."""
-        context = serving.get()
-        if context is not None and context.deadline is not None:
-            left_s = max(context.deadline - started, LEAST_TIMEOUT_S)
-            timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
+        timeout_s = _within_budget(timeout_s, started)
         if timeout_s is None:
             return await fn(*args, **kwargs)
         scope = asyncio.timeout(timeout_s)
@@ -157,6 +159,22 @@ class Course:
             if not scope.expired():  # fn's own: somebody else's clock ran out
                 raise
             raise CommandTimeoutError(self.gate.resource, self.gate.command, timeout_s) from error
+
+    def _isolated(  # noqa: PLR0917  as below
+        self,
+        timeout_s: float | None,
+        started: float,
+        in_flight: list[None],
+        fn: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+    ) -> Any:
+        """Call ``fn`` on a thread of its own, for as long as :meth:`bounded` would await it."""
+        timeout_s = _within_budget(timeout_s, started)
+        try:
+            return run_on_thread(fn, args, kwargs, timeout_s, in_flight.pop)
+        except GivenUp:
+            raise CommandTimeoutError(self.gate.resource, self.gate.command, timeout_s or 0.0) from None
 
     def failed(  # noqa: PLR0917  once a call: a record of these would cost more than passing them
         self,
@@ -274,7 +292,9 @@ class Course:
         if fallback is NO_FALLBACK or not ending.replaceable:
             return self._say(ending)
         try:
-            value = fallback(*args, **kwargs) if callable(fallback) else fallback
+            value = fallback
+            if callable(fallback):
+                value = self.gate.fallbacks.run(self.gate.settings, fallback, args, kwargs)
         except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
             return self._without_fallback(ending, error)
         return self._say(ending, value)
@@ -285,9 +305,9 @@ class Course:
         if fallback is NO_FALLBACK or not ending.replaceable:
             return self._say(ending)
         try:
-            value = fallback(*args, **kwargs) if callable(fallback) else fallback
-            if inspect.isawaitable(value):
-                value = await value
+            value = fallback
+            if callable(fallback):
+                value = await self.gate.fallbacks.arun(self.gate.settings, fallback, args, kwargs)
         except Exception as error:  # noqa: BLE001  as above
             return self._without_fallback(ending, error)
         return self._say(ending, value)
@@ -296,7 +316,7 @@ class Course:
         original = ending.carrier
         if isinstance(original, BaseException):
             _chain(original, error)
-        else:
+        elif not isinstance(error, GroundFaultError):  # one of those found nothing to serve, as a cache may
             # There is no error to hang this one onto: the call's own result is returned, and this must not be silent.
             note_internal_error(f"fallback of {self.gate.resource}/{self.gate.command}", error)
         return self._say(ending)
@@ -304,9 +324,18 @@ class Course:
     def _say(self, ending: Ending, value: Any = UNSERVED) -> Any:
         served = value is not UNSERVED
         if served:
-            self.gate.count_fallback()
+            self.gate.fallbacks.count(served=True)
         report(self.gate.resource, self.gate.command, ending, self.sinks, fallback=served)
         return value
+
+
+def _within_budget(timeout_s: float | None, started: float) -> float | None:
+    """Return the bound of a call: its timeout, or what the request being served has left if that is less."""
+    context = serving.get()
+    if context is None or context.deadline is None:
+        return timeout_s
+    left_s = max(context.deadline - started, LEAST_TIMEOUT_S)
+    return left_s if timeout_s is None else min(timeout_s, left_s)
 
 
 def _chain(original: BaseException, error: BaseException) -> None:

@@ -16,7 +16,6 @@ __all__ = ["Ending", "classify_error", "classify_result", "had_time", "made", "r
 _RECOVERABLE = frozenset(Outcome) - {Outcome.SUCCESS, Outcome.IGNORED}
 
 _MADE = frozenset({Outcome.SUCCESS, Outcome.FAILURE, Outcome.TIMEOUT, Outcome.SHED, Outcome.IGNORED})
-_BOUNDED = frozenset({Outcome.SUCCESS, Outcome.SHED})
 
 _REASONS = {Outcome.CIRCUIT_OPEN: Reason.CIRCUIT_OPEN, Outcome.THROTTLED: Reason.THROTTLED}
 
@@ -129,9 +128,10 @@ def within_timeout(outcome: Outcome, settings: BreakerSettings, duration_s: floa
     """Turn an outcome into what the settings make of it: too late is a timeout, and not every shed is honored."""
     if outcome is Outcome.SHED and settings.honor_handled is False:
         outcome = Outcome.FAILURE
-    too_long = settings.timeout_s is not None and duration_s > settings.timeout_s
-    if too_long and outcome in _BOUNDED:
-        return Outcome.TIMEOUT, outcome is Outcome.SUCCESS
+    if outcome is Outcome.SUCCESS and duration_s > settings.slow_after_s:
+        return Outcome.TIMEOUT, True
+    if outcome is Outcome.SHED and settings.timeout_s is not None and duration_s > settings.timeout_s:
+        return Outcome.TIMEOUT, False
     return outcome, False
 
 

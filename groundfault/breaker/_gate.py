@@ -5,20 +5,21 @@ all others come through :meth:`Gate.admit` and :meth:`Gate.settle`.
 The gate decides under the lock and tells the sinks after it.
 """
 
-import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
-from weakref import WeakSet
 
 from groundfault import _context
 from groundfault._clock import Clock
+from groundfault._family import Family
 from groundfault.breaker._bulkhead import FULL, NORMAL, Bulkhead
+from groundfault.breaker._callee import Callee
+from groundfault.breaker._fallback import Fallbacks
 from groundfault.breaker._health import HealthGate
 from groundfault.breaker._machine import AGAINST, Change, Circuit, Permit
 from groundfault.breaker._period import Period
 from groundfault.breaker._rolling import Rolling
-from groundfault.breaker._throttle import Saturation, Throttle
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
 from groundfault.errors import BulkheadFullError, CircuitOpenError, RejectedError, ThrottledError, UnhealthyError
@@ -26,10 +27,8 @@ from groundfault.events import (
     CircuitChanged,
     ConcurrencyChanged,
     Event,
-    SaturationChanged,
     SettingsChanged,
     Sinks,
-    ThrottleChanged,
     note_internal_error,
 )
 from groundfault.vocabulary import Criticality, Mode, Outcome, State
@@ -39,8 +38,6 @@ __all__ = ["Gate", "Refused"]
 _UNGUARDED: Final = Permit(-1)
 """For a call that goes ahead because the gate itself failed: it belongs to no generation, so it moves nothing."""
 
-_MATTERS: Final = frozenset({None, Criticality.CRITICAL_PLUS, Criticality.CRITICAL})
-
 
 class Refused(NamedTuple):
     """A call that is not to be made, or in shadow mode (``enforced`` false) would not have been."""
@@ -48,6 +45,8 @@ class Refused(NamedTuple):
     outcome: Outcome
     error: RejectedError
     enforced: bool
+    probe: Permit | None = None
+    """Issued to the health check in place of this call, which is to start it."""
 
 
 class Gate:
@@ -56,6 +55,7 @@ class Gate:
     __slots__ = (
         "__weakref__",
         "_bulkhead",
+        "_callee",
         "_circuit",
         "_clock",
         "_disabled",
@@ -64,9 +64,7 @@ class Gate:
         "_health",
         "_lock",
         "_rolling",
-        "_saturation",
         "_sinks",
-        "_throttle",
         "command",
         "in_flight",
         "period",
@@ -100,13 +98,20 @@ class Gate:
         self.in_flight: list[None] = []
         self._rolling = Rolling(clock())
         self._circuit = Circuit()
-        self._throttle = Throttle()
-        self._saturation = Saturation()
+        self._callee = Callee(resource, command)
         self._bulkhead = Bulkhead()
-        self._fallbacks = 0
+        self._fallbacks: Fallbacks | None = None
         self._health = self._new_health()
         self.period = self._new_period()
         _gates.add(self)
+
+    @property
+    def fallbacks(self) -> Fallbacks:
+        """The fallbacks of the command, made at the first one: most commands never have any."""
+        with self._lock:
+            if self._fallbacks is None:
+                self._fallbacks = Fallbacks(self.resource, self.command)
+            return self._fallbacks
 
     def admit(self, now: float, in_flight: list[None]) -> Permit | Refused:
         """Decide about a call. With a permit it has its element in ``in_flight``, with a refusal it has none."""
@@ -127,6 +132,8 @@ class Gate:
                         in_flight.pop()
             except Exception as error:  # noqa: BLE001  fail open: an error of ours must not become the caller's
                 note_internal_error("breaker admission", error)
+            if isinstance(verdict, Refused) and verdict.probe is not None and self._health is not None:
+                self._health.probe(partial(self._checked, verdict.probe))
             self._tell(news)
         except BaseException:
             # A signal handler raised, and the call will not be made. A probe's slot comes back with its lease.
@@ -152,6 +159,18 @@ class Gate:
             note_internal_error("breaker settlement", error)
         self._tell(news)
 
+    def _checked(self, permit: Permit, healthy: bool) -> None:  # noqa: FBT001  called back with the answer alone
+        news: list[Event] = []
+        with self._lock:
+            now, draw = self._clock(), self._draw()
+            change = self._circuit.checked(
+                permit, now, healthy=healthy, settings=self.settings, rolling=self._rolling, draw=draw
+            )
+            if change is not None:
+                news.append(self._circuit_changed(change))
+            self._renew()
+        self._tell(news)
+
     def _tell(self, news: list[Event]) -> None:
         for event in news:
             self._sinks.change(event)
@@ -160,11 +179,6 @@ class Gate:
         """Fold away what was counted without the lock; called when it is much."""
         with self._lock:
             self._rolling.fold()
-
-    def count_fallback(self) -> None:
-        """Count a fallback that was served."""
-        with self._lock:
-            self._fallbacks += 1
 
     def tune(self, changes: Mapping[str, object]) -> BreakerSettings:
         """Swap the settings; windows, circuit and calls in flight stay. A SettingsError leaves them as they were."""
@@ -190,6 +204,7 @@ class Gate:
             self._advance(now, news)
             self._renew()
             circuit, rolling, settings = self._circuit, self._rolling, self.settings
+            fallbacks, failed, refused = self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0)
             p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
             result = CommandSnapshot(
                 resource=self.resource,
@@ -200,12 +215,14 @@ class Gate:
                 max_concurrent=settings.max_concurrent,
                 counts=rolling.counts(),
                 totals=rolling.lifetime(),
-                fallbacks=self._fallbacks,
+                fallbacks=fallbacks,
+                fallbacks_failed=failed,
+                fallbacks_refused=refused,
                 p50_s=p50,
                 p95_s=p95,
                 p99_s=p99,
-                admitted_share=self._throttle.share,
-                saturated=self._saturation.saturated,
+                admitted_share=self._callee.share,
+                saturated=self._callee.saturated,
                 healthy=self._health is None or self._health.healthy,
                 sleep_left_s=max(0.0, circuit.wakes_at - now) if circuit.state is State.OPEN else 0.0,
                 sleep_window_s=circuit.sleep_window_s if circuit.state is State.OPEN else 0.0,
@@ -225,7 +242,7 @@ class Gate:
         self._rolling = Rolling(self._clock())
         self._circuit.release()
         self._bulkhead = Bulkhead()
-        self._fallbacks = 0
+        self._fallbacks = None
         if self._health is not None:
             self._health.after_fork()
         self.period = self._new_period()
@@ -237,18 +254,18 @@ class Gate:
         self._watch(news)
         settings = self.settings
         refused = self._refusal(now, in_flight, news)
+        permit = self._circuit.permit
+        if refused is None and settings.mode is not Mode.FORCE_CLOSED:
+            permit, change = self._circuit.admit(now, settings)
+            if change is not None:
+                news.append(self._circuit_changed(change))
+            if permit.probe and self._asks_health_check():
+                error = CircuitOpenError(self.resource, self.command, 0.0)
+                refused = Refused(Outcome.CIRCUIT_OPEN, error, settings.mode is not Mode.SHADOW, permit)
         if refused is not None:
             self._rolling.count(refused.outcome)
-            self._renew()
-            return refused
-        change = None
-        permit = self._circuit.permit
-        if settings.mode is not Mode.FORCE_CLOSED:
-            permit, change = self._circuit.admit(now, settings)
-        if change is not None:
-            news.append(self._circuit_changed(change))
         self._renew()
-        return permit
+        return permit if refused is None else refused
 
     def _refusal(self, now: float, in_flight: int, news: list[Event]) -> Refused | None:
         """Ask in the order of a call: concurrency, circuit, throttle, health. The probe's lease is taken after all."""
@@ -270,19 +287,22 @@ class Gate:
             if wait_s is not None:
                 return Refused(Outcome.CIRCUIT_OPEN, CircuitOpenError(self.resource, self.command, wait_s), enforced)
         if self._held_back():
-            error = ThrottledError(self.resource, self.command, self._throttle.share)
+            error = ThrottledError(self.resource, self.command, self._callee.share)
             return Refused(Outcome.THROTTLED, error, enforced)
-        if self._health is not None and not self._health.healthy:
+        if self._health is not None and not self._health.healthy and not self._asks_health_check():
             return Refused(Outcome.UNHEALTHY, UnhealthyError(self.resource, self.command), enforced)
         return None
 
+    def _asks_health_check(self) -> bool:
+        """Whether the next probe is a health check and no call."""
+        return self.settings.probe == "health_check" and self._circuit.state is not State.CLOSED
+
     def _held_back(self) -> bool:
-        if self._throttle.share >= 1.0 or self._throttle.admits(self._draw()):
+        if self._callee.share >= 1.0 or self._callee.admits(self._draw()):
             return False
         if self._circuit.state is not State.CLOSED and self.settings.mode is not Mode.FORCE_CLOSED:
             return False  # this one would be the probe
-        context = _context.current()
-        return context is None or context.criticality is not Criticality.CRITICAL_PLUS
+        return _context.criticality() is not Criticality.CRITICAL_PLUS
 
     def _take(
         self,
@@ -305,38 +325,25 @@ class Gate:
             duration_s=duration_s,
             draw=self._draw() if outcome in AGAINST else 0.0,
         )
-        if self._throttle.active and not refused_by_callee:
-            self._throttle.accepted()
-        if fresh and outcome is Outcome.SUCCESS and self._saturation.refusals:
-            refusals = self._saturation.refusals
-            if self._saturation.answered():
-                news.append(SaturationChanged(self.resource, self.command, saturated=False, refusals=refusals))
+        if not refused_by_callee:
+            self._callee.ended()
+        if fresh and outcome is Outcome.SUCCESS:
+            self._callee.answered(news)
         elif fresh and refused_by_callee:
             change = self._refused_by_callee(now, news)
         if change is not None:
             news.append(self._circuit_changed(change))
 
     def _refused_by_callee(self, now: float, news: list[Event]) -> Change | None:
-        self._throttle.refused(now)
-        context = _context.current()
-        if (context.criticality if context is not None else None) not in _MATTERS:
+        self._callee.refused(now)
+        if not self._callee.saturates(now, _context.criticality(), self.settings, news):
             return None
-        saturation, settings = self._saturation, self.settings
-        if saturation.refused(now, settings.handled_patience_s):
-            news.append(SaturationChanged(self.resource, self.command, saturated=True, refusals=saturation.refusals))
-        if not saturation.saturated or settings.on_saturated != "open":
-            return None
-        return self._circuit.saturate(now, settings=settings, refusals=saturation.refusals, draw=self._draw())
+        return self._circuit.saturate(now, settings=self.settings, refusals=self._callee.refusals, draw=self._draw())
 
     def _advance(self, now: float, news: list[Event]) -> None:
         """Let time pass: rotate the windows, judge the throttle."""
         self._rolling.roll(now)
-        throttle = self._throttle
-        if throttle.active:
-            before = throttle.share
-            throttle.judge(now)
-            if (before < 1.0) != (throttle.share < 1.0):
-                news.append(ThrottleChanged(self.resource, self.command, throttle.share))
+        self._callee.judge(now, news)
 
     def _watch(self, news: list[Event]) -> None:
         """Report when concurrency is normal again."""
@@ -356,8 +363,8 @@ class Gate:
         health = self._health
         quiet = not (
             self._disabled
-            or self._throttle.active
-            or self._saturation.refusals
+            or not self._callee.calm
+            or self.settings.isolation == "thread"
             or self._bulkhead.level != NORMAL
             or (health is not None and not health.healthy)
         )
@@ -389,12 +396,4 @@ class Gate:
         )
 
 
-_gates: WeakSet[Gate] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for gate in list(_gates):
-        gate.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+_gates: Final = Family(Gate.after_fork)

@@ -16,21 +16,24 @@ class HealthGate:
     while it hangs the last known answer stands. ``changed`` is called on that thread after every run.
     """
 
-    __slots__ = ("_changed", "_check", "_clock", "_idle", "_ttl_s", "due_at", "healthy")
+    __slots__ = ("_answered", "_changed", "_check", "_clock", "_idle", "_ttl_s", "due_at", "healthy")
 
     def __init__(self, check: Callable[[], bool], ttl_s: float, clock: Clock, changed: Callable[[], None]) -> None:
         self._check = check
         self._ttl_s = ttl_s
         self._clock = clock
         self._changed = changed
+        self._answered: Callable[[bool], None] | None = None
         self._idle: list[None] = [None]  # holds one element while no run is under way: popping it claims the run
         self.healthy = True
         self.due_at = float("-inf")
 
     def refresh(self, now: float) -> None:
         """Start a run if the last answer is too old and none is under way."""
-        if now < self.due_at:
-            return
+        if now >= self.due_at:
+            self._start(now)
+
+    def _start(self, now: float) -> None:
         try:
             self._idle.pop()
         except IndexError:
@@ -43,9 +46,18 @@ class HealthGate:
             self.due_at = now + self._ttl_s
             self._idle.append(None)
 
+    def probe(self, answered: Callable[[bool], None]) -> None:
+        """Ask now, however fresh the last answer is, and hand the answer to ``answered`` on the thread of the run.
+
+        If a run is under way its answer is taken. One that hangs answers nobody: the probe's lease ends without it.
+        """
+        self._answered = answered  # before the claim: whoever holds the run looks for this after giving it back
+        self._start(self._clock())
+
     def after_fork(self) -> None:
         """Forget a run that was under way in the parent."""
         self._idle = [None]
+        self._answered = None
         self.due_at = float("-inf")
 
     def _run(self) -> None:
@@ -56,4 +68,7 @@ class HealthGate:
         self.healthy = healthy
         self.due_at = self._clock() + self._ttl_s
         self._idle.append(None)
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(healthy)
         self._changed()

@@ -139,17 +139,22 @@ class Circuit:
             self._probe = None
         change = None
         if permit.probe and outcome is Outcome.SUCCESS:
-            change = self._move(Trigger.PROBE_SUCCEEDED)
-            self._failed_probes = 0
-            rolling.clear(now)
+            change = self._succeed(now, rolling)
         rolling.count(outcome, duration_s)
         if outcome in AGAINST:
             if permit.probe:
-                self._failed_probes += 1
-                change = self._open(Trigger.PROBE_FAILED, now, settings, draw, failures=1, volume=1)
+                change = self._fail(now, settings, draw)
             elif self.state is State.CLOSED and settings.mode is not Mode.FORCE_CLOSED:
                 change = self._judge(now, settings, rolling, draw)
         return change
+
+    def checked(
+        self, permit: Permit, now: float, *, healthy: bool, settings: BreakerSettings, rolling: Rolling, draw: float
+    ) -> Change | None:
+        """Take the answer of a health check that was the probe. It was no call, so it is counted nowhere."""
+        if permit.generation != self.generation:
+            return None
+        return self._succeed(now, rolling) if healthy else self._fail(now, settings, draw)
 
     def saturate(self, now: float, *, settings: BreakerSettings, refusals: int, draw: float) -> Change | None:
         """Open because the callee does nothing but refuse; only a closed circuit that may trip does."""
@@ -160,6 +165,15 @@ class Circuit:
     def release(self) -> None:
         """Take the slot back from a probe that no longer exists."""
         self._probe = None
+
+    def _succeed(self, now: float, rolling: Rolling) -> Change:
+        self._failed_probes = 0
+        rolling.clear(now)
+        return self._move(Trigger.PROBE_SUCCEEDED)
+
+    def _fail(self, now: float, settings: BreakerSettings, draw: float) -> Change:
+        self._failed_probes += 1
+        return self._open(Trigger.PROBE_FAILED, now, settings, draw, failures=1, volume=1)
 
     def _judge(self, now: float, settings: BreakerSettings, rolling: Rolling, draw: float) -> Change | None:
         least = settings.minimum_volume

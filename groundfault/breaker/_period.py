@@ -55,7 +55,7 @@ class Period:
         self.tallies = rolling.tallies
         self.ends_at = ends_at
         self.timeout_s = settings.timeout_s
-        self.slow_after = math.inf if settings.timeout_s is None else settings.timeout_s
+        self.slow_after = settings.slow_after_s
         self.limit = sys.maxsize if limit is None else limit
         self.refuses_until = self.wakes_at = _NEVER
         if mode is Mode.FORCE_OPEN:

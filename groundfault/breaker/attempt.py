@@ -1,8 +1,9 @@
 """One attempt at a call: the permit, to be settled exactly once."""
 
 from collections.abc import Callable
+from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Literal, Self
 
 from groundfault import _context
 from groundfault._clock import Clock
@@ -10,14 +11,23 @@ from groundfault.breaker._course import LEAST_TIMEOUT_S, SHADOWED
 from groundfault.breaker._ending import Ending, classify_error, had_time, made, report, within_timeout
 from groundfault.breaker._gate import Gate, Refused
 from groundfault.breaker._rolling import FOLD_AT
+from groundfault.errors import BulkheadFullError, CommandTimeoutError
 from groundfault.events import Sinks
 from groundfault.vocabulary import Outcome
 from groundfault.wire import Refusal
 
-__all__ = ["Attempt", "Fallback", "UnguardedAttempt"]
+__all__ = ["LATER", "Attempt", "Fallback", "UnguardedAttempt"]
 
-Fallback = bool | Callable[[], bool]
-"""Whether something else is served, or what serves it and says whether it could."""
+
+class _Later(Enum):
+    LATER = "later"
+
+
+LATER: Final = _Later.LATER
+"""Says that a fallback, if one is due, is tried by :meth:`Attempt.serve`."""
+
+Fallback = bool | Callable[[], bool] | Literal[_Later.LATER]
+"""Whether something else is served, or what serves it and says whether it could, or that it will be tried later."""
 
 
 class Attempt:
@@ -45,6 +55,7 @@ class Attempt:
         "_shadowed",
         "_sinks",
         "_started",
+        "_untold",
         "capped",
         "timeout_s",
     )
@@ -55,6 +66,7 @@ class Attempt:
         self._sinks = sinks
         # One element while the permit is held: popping it is what makes settling happen once, from whatever thread.
         self._open: list[None] | None = None
+        self._untold: Ending | None = None
 
     def begin(self, *, fallback: Fallback = False) -> Self:
         """Take the permit. Raises RejectedError if the call must not be made; ``fallback``: see :meth:`settle`."""
@@ -110,7 +122,7 @@ class Attempt:
         ``carrier``: the exception or response that the application gets to see.
         ``fallback``: whether something else is served instead, so that the request being served has no fault;
         or a callable that serves it and returns whether it could. It must not raise, and is called where a fallback
-        is due, after the permit has been given back.
+        is due, after the permit has been given back; or ``LATER``, which :meth:`serve` must follow.
 
         A success or a shed that took longer than the setting ``timeout_s`` counts as a timeout,
         and a shed as a failure where ``honor_handled`` is false.
@@ -163,6 +175,24 @@ class Attempt:
             self.settle(outcome, duration_s=duration_s, refusal=refusal, carrier=error, fallback=fallback)
         return outcome
 
+    async def serve(self, fallback: Callable[..., Any] | None, *args: Any) -> Any:
+        """Serve the fallback of a call that ended with ``LATER``, if one is due, and report that end.
+
+        ``fallback`` is given ``args``, and awaited if need be, within the limits of the command's fallbacks.
+        Returns what it served, None for nothing: none was due, or it had none.
+        Raises what it raised, BulkheadFullError if there was no place for it, CommandTimeoutError if it took too long.
+        """
+        ending, self._untold = self._untold, None
+        if ending is None:
+            return None
+        served = None
+        try:
+            if fallback is not None:
+                served = await self._gate.fallbacks.arun(self._gate.settings, fallback, args, {})
+        finally:
+            self._say(ending, fallback=served is not None)
+        return served
+
     def excuse(self, duration_s: float) -> None:
         """Leave out of the call's duration what was not the callee's doing."""
         self._started += duration_s
@@ -199,11 +229,22 @@ class Attempt:
         self._say(ending, fallback=fallback)
 
     def _say(self, ending: Ending, *, fallback: Fallback) -> None:
+        if fallback is LATER:
+            if ending.replaceable:
+                self._untold = ending
+                return
+            fallback = False
         gate = self._gate
-        served = (ending.replaceable and fallback()) if callable(fallback) else fallback
+        served = (ending.replaceable and self._serve(fallback)) if callable(fallback) else fallback
         if served:
-            gate.count_fallback()
+            gate.fallbacks.count(served=True)
         report(gate.resource, gate.command, ending, self._sinks, fallback=served)
+
+    def _serve(self, fallback: Callable[[], bool]) -> bool:
+        try:
+            return bool(self._gate.fallbacks.run(self._gate.settings, fallback, (), {}))
+        except (BulkheadFullError, CommandTimeoutError):  # no place for it, or it took too long
+            return False
 
 
 class UnguardedAttempt(Attempt):

@@ -1,15 +1,14 @@
 """All commands of a process by name, and the handle on a resource that makes them."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from random import random
 from typing import Any, Final, NamedTuple, Self
-from weakref import WeakSet
 
 from groundfault._clock import Clock, monotonic
+from groundfault._family import Family
 from groundfault.breaker._course import NO_FALLBACK
 from groundfault.breaker.command import Command
 from groundfault.breaker.settings import BreakerSettings
@@ -140,16 +139,7 @@ class Registry:
         return self._other
 
 
-_registries: WeakSet[Registry] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for one in list(_registries):
-        one.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-
+_registries: Final = Family(Registry.after_fork)
 _default = Registry()
 
 

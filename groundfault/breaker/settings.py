@@ -12,6 +12,8 @@ from groundfault.vocabulary import Mode
 __all__ = ["BreakerSettings"]
 
 _ON_SATURATED: Final = ("report", "open")
+_ISOLATIONS: Final = ("caller", "thread")
+_PROBES: Final = ("call", "health_check")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,15 @@ class BreakerSettings:
 
     ``timeout_s``
         A call longer than this is a timeout, which counts against the callee. Default None: no bound.
-        Enforced for coroutines, measured for plain functions, handed to the client library by adapters.
+        Enforced for coroutines, handed to the client library by adapters;
+        for plain functions measured, or enforced with ``isolation="thread"``.
+    ``slow_call_s``
+        A call that returns later than this counts against the callee as one that timed out does; its result is
+        returned. Default None: only ``timeout_s`` decides. With both, the smaller one does.
+    ``isolation``
+        Where a plain function runs: ``caller`` (default), on the thread that calls it;
+        or ``thread``, on one of its own, given up when the timeout is over.
+        It keeps its place in flight until it really ends, for nothing in Python can stop it.
     ``failure_threshold``
         Share of calls, above 0 and at most 1, whose failing trips the circuit. Default 0.5 (Hystrix).
     ``minimum_volume_per_s``
@@ -53,9 +63,19 @@ class BreakerSettings:
         It runs on a thread of its own, never on the path of a call.
     ``health_check_ttl_s``
         How long its answer stands. Default 1.0.
+    ``probe``
+        What an open circuit sends as its probe when its sleep window is over:
+        ``call`` (default), the next call; or ``health_check``, which must be set then: no user's call is risked.
+    ``fallback_max_concurrent``
+        Callable fallbacks of the command that run at once, at least 1; beyond it the original error is raised.
+        Default 100 (Hystrix has 10, for pools of ten threads). None: no limit.
+    ``fallback_timeout_s``
+        A callable fallback that takes longer is given up and the original error raised. Default None: no bound.
+        Plain functions run on a thread of their own for it.
     """
 
     timeout_s: float | None = None
+    slow_call_s: float | None = None
     failure_threshold: float = 0.5
     minimum_volume_per_s: float = 2.0
     sleep_window_s: float = 5.0
@@ -68,10 +88,16 @@ class BreakerSettings:
     ignored_errors: tuple[type[BaseException], ...] = ()
     health_check: Callable[[], bool] | None = None
     health_check_ttl_s: float = 1.0
+    isolation: str = "caller"
+    probe: str = "call"
+    fallback_max_concurrent: int | None = 100
+    fallback_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.timeout_s is not None:
             self._positive("timeout_s")
+        if self.slow_call_s is not None:
+            self._positive("slow_call_s")
         share = self._number("failure_threshold", "above 0 and at most 1")
         if not 0 < share <= 1:
             raise _wrong("failure_threshold", "above 0 and at most 1", self.failure_threshold)
@@ -83,16 +109,22 @@ class BreakerSettings:
             raise _wrong(
                 "max_sleep_window_s", f"at least sleep_window_s, {self.sleep_window_s:g}", self.max_sleep_window_s
             )
-        self._check_concurrency()
+        self._check_concurrency("max_concurrent")
         self._check_mode()
         if self.honor_handled is not None and not isinstance(self.honor_handled, bool):
             raise _wrong("honor_handled", "True, False or None", self.honor_handled)
         self._positive("handled_patience_s")
-        if self.on_saturated not in _ON_SATURATED:
-            raise _wrong("on_saturated", "'report' or 'open'", self.on_saturated)
+        self._check_choice("on_saturated", _ON_SATURATED)
         self._check_errors()
         self._check_health()
         self._positive("health_check_ttl_s")
+        self._check_choice("isolation", _ISOLATIONS)
+        self._check_choice("probe", _PROBES)
+        if self.probe == "health_check" and self.health_check is None:
+            raise _wrong("probe", "'call' while health_check is None", self.probe)
+        self._check_concurrency("fallback_max_concurrent")
+        if self.fallback_timeout_s is not None:
+            self._positive("fallback_timeout_s")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -120,6 +152,11 @@ class BreakerSettings:
         return max(1, math.ceil(round(self.minimum_volume_per_s * 10.0, 9)))
 
     @property
+    def slow_after_s(self) -> float:
+        """How long a call may take and still be a success; infinite without a bound."""
+        return min(math.inf if bound is None else bound for bound in (self.timeout_s, self.slow_call_s))
+
+    @property
     def lease_s(self) -> float:
         """How long a probe may hold its slot: no call may take longer than its timeout, so none needs more."""
         return max(self.timeout_s or 0.0, self.sleep_window_s)
@@ -142,14 +179,19 @@ class BreakerSettings:
         if self._number(name, "above 0") <= 0:
             raise _wrong(name, "above 0", value)
 
-    def _check_concurrency(self) -> None:
-        limit = self.max_concurrent
+    def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, str) or value not in allowed:
+            raise _wrong(name, " or ".join(map(repr, allowed)), value)
+
+    def _check_concurrency(self, name: str) -> None:
+        limit = getattr(self, name)
         if limit is None:
             return
         if isinstance(limit, bool) or not isinstance(limit, int):
-            raise _wrong("max_concurrent", "a whole number of at least 1, or None", limit)
+            raise _wrong(name, "a whole number of at least 1, or None", limit)
         if limit < 1:
-            raise _wrong("max_concurrent", "at least 1", limit)
+            raise _wrong(name, "at least 1", limit)
 
     def _check_mode(self) -> None:
         allowed = "'enforce', 'shadow', 'force_open' or 'force_closed'"

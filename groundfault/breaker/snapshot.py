@@ -14,6 +14,8 @@ class CommandSnapshot:
     """One command at one moment. All times are seconds.
 
     ``counts`` are by outcome over the windows, up to 30 s; ``totals`` by outcome since the process began (or forked).
+    ``fallbacks`` were served, ``fallbacks_failed`` raised or took too long, ``fallbacks_refused`` found no place;
+    all three since the process began.
     ``p50_s``, ``p95_s``, ``p99_s``: durations of successes in the windows, None without any; off by less than twofold.
     ``admitted_share``: share of the calls that is sent to a shedding callee, 1.0 in peace.
     ``saturated``: the callee has done nothing but refuse for ``handled_patience_s``.
@@ -31,6 +33,8 @@ class CommandSnapshot:
     counts: Mapping[Outcome, int]
     totals: Mapping[Outcome, int]
     fallbacks: int
+    fallbacks_failed: int
+    fallbacks_refused: int
     p50_s: float | None
     p95_s: float | None
     p99_s: float | None

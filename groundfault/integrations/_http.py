@@ -3,14 +3,26 @@
 import os
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from groundfault import _context, wire
+from groundfault._clock import monotonic
 from groundfault.breaker import Command, Resource
-from groundfault.events import note_internal_error
+from groundfault.errors import SettingsError
+from groundfault.events import Sink, note_internal_error
 from groundfault.vocabulary import Outcome
 
-__all__ = ["BODY_LIMIT", "CommandNames", "hop_headers", "is_internal", "judge"]
+__all__ = [
+    "BODY_LIMIT",
+    "CommandNames",
+    "budget_is_gone",
+    "honored_refusal",
+    "hop_headers",
+    "is_internal",
+    "judge",
+    "least_s",
+    "resource_of",
+]
 
 Request = TypeVar("Request")
 
@@ -46,6 +58,40 @@ def is_internal(host: str) -> bool:
         return "." not in name or name.endswith(_INTERNAL_SUFFIXES)
     address = getattr(address, "ipv4_mapped", None) or address
     return address.is_private or address.is_loopback
+
+
+def honored_refusal(status: int, headers: wire.HeaderLookup, host: str, command: Command) -> wire.Refusal | None:
+    """Return what an annotated 503 from ``host`` says, or None if it is none or is not to be believed."""
+    honor = command.settings.honor_handled
+    if is_internal(host) if honor is None else honor:
+        return wire.read_refusal(status, headers)
+    return None
+
+
+def budget_is_gone() -> bool:
+    """Return whether the caller of the request being served has already given up, so that nothing is to be sent."""
+    context = _context.current()
+    return context is not None and context.deadline is not None and context.deadline <= monotonic()
+
+
+def least_s(own: Any, limit_s: float) -> Any:
+    """Return the smaller of a request's own timeout and ``limit_s``; what is no number is for the library to refuse."""
+    if own is None:
+        return limit_s
+    return min(own, limit_s) if isinstance(own, int | float) else own
+
+
+def resource_of(
+    resource: str | Resource, *, on_shed: str, sinks: Iterable[Sink] | None, settings: dict[str, Any]
+) -> Resource:
+    """Return the resource that an adapter was given, by name with settings or whole; SettingsError for a mixture."""
+    if on_shed not in {"return", "raise"}:
+        raise SettingsError(f"on_shed must be 'return' or 'raise', not {on_shed!r}")
+    if isinstance(resource, str):
+        return Resource(resource, sinks=sinks, **settings)
+    if settings or sinks is not None:
+        raise SettingsError("settings and sinks belong to the Resource that was passed; set them there")
+    return resource
 
 
 def hop_headers(command: Command, budget_s: float | None) -> Iterable[tuple[str, str]]:

@@ -7,6 +7,7 @@ from threading import RLock
 from typing import Any, Final
 
 from groundfault._clock import Clock, monotonic, wall
+from groundfault._family import Family
 from groundfault.events import (
     BacklogWarning,
     RequestSeen,
@@ -19,7 +20,6 @@ from groundfault.events import (
 )
 from groundfault.shedding._admission import TokenBucket
 from groundfault.shedding._admitted import Admission
-from groundfault.shedding._family import Family
 from groundfault.shedding._fuse import Fuse
 from groundfault.shedding._law import Law
 from groundfault.shedding._listener import ListenerWatch

@@ -143,6 +143,41 @@ def test_a_measured_timeout(resource, sink, clock, error, duration_s, outcome):
     assert outcome_of(sink) is outcome
 
 
+@pytest.mark.parametrize(
+    ("settings", "duration_s", "outcome"),
+    [
+        ({"slow_call_s": 0.5}, 0.5, Outcome.SUCCESS),
+        ({"slow_call_s": 0.5}, 0.6, Outcome.TIMEOUT),
+        ({"slow_call_s": 0.5, "timeout_s": 9.0}, 0.6, Outcome.TIMEOUT),
+        ({"slow_call_s": 9.0, "timeout_s": 0.5}, 0.6, Outcome.TIMEOUT),
+        ({"slow_call_s": 9.0, "timeout_s": 0.7}, 0.6, Outcome.SUCCESS),
+    ],
+)
+@pytest.mark.parametrize("attempted", [False, True])
+def test_a_slow_call_is_returned_and_counts_against_the_callee(  # in every way of calling
+    way, resource, sink, clock, settings, duration_s, outcome, attempted
+):
+    command = resource.command("c", **settings)
+    if attempted:
+        with command.attempt():
+            clock.advance(duration_s)
+    else:
+        assert way(command, lambda: clock.advance(duration_s)) == clock.now
+    assert outcome_of(sink) is outcome
+
+
+def test_a_refusal_that_is_only_slow_stays_one(way, resource, sink, clock):
+    command = resource.command("c", slow_call_s=0.5, timeout_s=9.0)
+
+    def refused():
+        clock.advance(0.6)
+        raise handled()
+
+    with pytest.raises(ResponseError):
+        way(command, refused)
+    assert outcome_of(sink) is Outcome.SHED
+
+
 def test_handled_counts_as_failure_where_it_is_not_honored(way, resource, sink):
     command = resource.command("c", honor_handled=False, classify=lambda result: result)
     with pytest.raises(ResponseError):
@@ -658,9 +693,9 @@ def test_calls_are_not_described_to_sinks_that_do_not_want_them(way, registry):
 def test_throttled_calls_are_refused_by_share(resource, clock, sink):
     draws = iter([0.3, 0.7])
     command = Resource("saber", registry=Registry(clock=clock, draw=lambda: next(draws)), sinks=[sink]).command("c")
-    command._gate._throttle.share = 0.5
-    command._gate._throttle.active = True
-    command._gate._throttle._since = clock.now
+    command._gate._callee._throttle.share = 0.5
+    command._gate._callee._throttle.active = True
+    command._gate._callee._throttle._since = clock.now
     command._gate._renew()
     assert command.call(lambda: 1) == 1
     with pytest.raises(ThrottledError, match="50% of the calls are sent"):

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from groundfault.errors import UnhealthyError
-from groundfault.events import CommandDone
+from groundfault.errors import CircuitOpenError, UnhealthyError
+from groundfault.events import CircuitChanged, CommandDone
 from groundfault.vocabulary import Outcome, State
 
 BOUND_S = 10.0
@@ -129,3 +129,101 @@ def test_no_thread_to_be_had_leaves_the_last_answer(way, resource, monkeypatch):
         patch.setattr(threading.Thread, "start", refuse)
         assert way(command) == "done"
     assert command.snapshot().healthy
+
+
+@pytest.fixture
+def checked(resource, trip, clock, let_go):
+    """Return a function that makes a command whose circuit is open and whose sleep window is just over."""
+
+    def checked(check, **settings):
+        command = resource.command("c", health_check=check, probe="health_check", **settings)
+        trip(command)
+        let_go(check)  # the run that the first call asked for
+        clock.advance(3.75)
+        return command
+
+    return checked
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_as_the_probe_it_closes_the_circuit_and_no_call_is_risked(way, checked, let_go, before):
+    check = Check(before, True)
+    command = checked(check)
+    called = []
+    for _ in range(3):
+        with pytest.raises(CircuitOpenError, match=r"next probe in 0\.0 s"):
+            way(command, called.append, 1)
+    assert command.snapshot().state is State.HALF_OPEN
+    let_go(check)
+    snapshot = command.snapshot()
+    assert (snapshot.state, snapshot.counts[Outcome.SUCCESS], called, check.runs) == (State.CLOSED, 0, [], 2)
+    assert way(command) == "done"
+
+
+@pytest.mark.parametrize("answer", [False, OSError()])
+def test_as_the_probe_it_lengthens_the_sleep_window(checked, clock, let_go, sink, answer):
+    check = Check(True, answer, True)
+    command = checked(check)
+    with pytest.raises(CircuitOpenError):
+        command.call(int)
+    let_go(check)
+    snapshot = command.snapshot()
+    assert (snapshot.state, snapshot.sleep_window_s) == (State.OPEN, 7.5)
+    assert snapshot.totals[Outcome.FAILURE] == 20  # it was no call
+    assert sink.of(CircuitChanged)[-1].new is State.OPEN
+    clock.advance(7.5)
+    with pytest.raises(CircuitOpenError):
+        command.call(int)
+    let_go(check)
+    assert command.snapshot().state is State.CLOSED
+
+
+def test_as_the_probe_one_that_hangs_costs_a_lease_and_its_late_answer_counts(checked, clock, let_go):
+    check = Check(True, True)
+    command = checked(check)
+    for _ in range(3):
+        with pytest.raises(CircuitOpenError):
+            command.call(int)
+        clock.advance(5.0)  # the lease
+    assert check.runs == 2
+    let_go(check)
+    assert command.snapshot().state is State.CLOSED
+
+
+def test_as_the_probe_its_answer_moves_nothing_after_the_circuit_has_moved(checked, let_go):
+    check = Check(True, False)
+    command = checked(check)
+    with pytest.raises(CircuitOpenError):
+        command.call(int)
+    command.tune(probe="call")
+    permit = command._gate._circuit._probe
+    command._gate._checked(permit, True)
+    assert command.snapshot().state is State.CLOSED
+    let_go(check)
+    assert command.snapshot().state is State.CLOSED
+
+
+def test_as_the_probe_in_shadow_mode_calls_go_on(checked, let_go):
+    check = Check(True, True)
+    command = checked(check, mode="shadow")
+    assert command.call(lambda: "done") == "done"
+    assert command.snapshot().state is State.HALF_OPEN
+    let_go(check)
+    assert command.snapshot().state is State.CLOSED
+
+
+def test_as_the_probe_without_a_thread_to_be_had_the_next_lease_asks_again(checked, clock, let_go, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    check = Check(True, True)
+    command = checked(check)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(CircuitOpenError):
+            command.call(int)
+    clock.advance(5.0)
+    with pytest.raises(CircuitOpenError):
+        command.call(int)
+    let_go(check)
+    assert command.snapshot().state is State.CLOSED

@@ -20,12 +20,14 @@ async def check():
 
 NUMBERS = [
     "timeout_s",
+    "slow_call_s",
     "failure_threshold",
     "minimum_volume_per_s",
     "sleep_window_s",
     "max_sleep_window_s",
     "handled_patience_s",
     "health_check_ttl_s",
+    "fallback_timeout_s",
 ]
 
 
@@ -48,6 +50,12 @@ NUMBERS = [
         ("mode", Mode.OFF, "GROUNDFAULT_DISABLED=1"),
         ("mode", "loud", "'enforce'"),
         ("mode", None, "'enforce'"),
+        ("fallback_max_concurrent", 0, "at least 1"),
+        ("fallback_max_concurrent", True, "whole number"),
+        ("isolation", "process", "'caller' or 'thread'"),
+        ("isolation", None, "'caller' or 'thread'"),
+        ("probe", "prayer", "'call' or 'health_check'"),
+        ("probe", "health_check", "'call' while health_check is None"),
         ("honor_handled", 1, "True, False or None"),
         ("on_saturated", "close", "'report' or 'open'"),
         ("ignored_errors", KeyError, "tuple of exception types"),
@@ -80,6 +88,7 @@ def test_an_unknown_setting_is_refused_by_name():
 def test_the_defaults():
     assert BreakerSettings().as_dict() == {
         "timeout_s": None,
+        "slow_call_s": None,
         "failure_threshold": 0.5,
         "minimum_volume_per_s": 2.0,
         "sleep_window_s": 5.0,
@@ -92,6 +101,10 @@ def test_the_defaults():
         "ignored_errors": (),
         "health_check": None,
         "health_check_ttl_s": 1.0,
+        "isolation": "caller",
+        "probe": "call",
+        "fallback_max_concurrent": 100,
+        "fallback_timeout_s": None,
     }
 
 

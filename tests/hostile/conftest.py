@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -293,9 +294,15 @@ class Server:
         assert (state["in_flight"], state["internal_errors"], state["stepped_aside"]) == (0, {}, False)
 
 
+_PORTS = iter(random.sample(range(10_000, 32_000), 20_000))  # below those that the kernel gives to clients
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that is free and will not be handed out again; it is bound only later."""
+    for port in _PORTS:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is left")
 
 
 @contextmanager

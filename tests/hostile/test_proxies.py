@@ -165,13 +165,16 @@ def test_nginx_tries_no_other_server_after_a_503_unless_told_to(front):
 def test_connections_kept_to_the_server_stay_in_step(front, path):
     """Refused requests, with bodies that nobody reads, between served ones: no answer goes astray and none is a 502."""
     body = b"GET /smuggled HTTP/1.1\r\nHost: served\r\n\r\n"
+    # Of a body that nobody reads gunicorn itself takes 64 KiB, then it resets the connection: with more a slow proxy
+    # may find no answer there.
+    longest = 1000 if front.behind.name == "gunicorn" else 3000
     with front.connect() as connection:
         for number in range(24):
             if number % 2:
                 connection.send("GET", f"{path}{number}")
                 assert connection.receive().body == f"GET /{number}\n".encode()
                 continue
-            data = body * (1, 100, 3000)[number // 2 % 3]
+            data = body * (1, 100, longest)[number // 2 % 3]
             coding = (b"Content-Length: %d" % len(data), data)
             if number % 4:
                 coding = (b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))

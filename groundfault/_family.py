@@ -1,4 +1,4 @@
-"""The shedders of this process: to be found by kits, and to begin anew in the child of a fork."""
+"""All objects of one kind in this process: to be found by kits, and to begin anew in the child of a fork."""
 
 import os
 import weakref

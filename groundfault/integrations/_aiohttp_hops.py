@@ -1,0 +1,103 @@
+"""What one hop of aiohttp says and whom it believes: headers, redirects, annotated answers.
+
+aiohttp follows redirects above its middlewares, which see every hop but not that it is one.
+"""
+
+from contextvars import ContextVar
+from typing import Final, NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from groundfault import wire
+from groundfault.breaker import Command
+from groundfault.integrations._http import hop_headers, is_internal
+
+__all__ = ["follow", "honored", "is_astray", "label", "strip"]
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+class _Redirect(NamedTuple):
+    """Where the request under way has been sent, and where it was meant for."""
+
+    home: URL
+    target: URL
+
+
+# The hops of one request follow each other in one context, so what the last one left here is found by the next.
+_redirect: ContextVar[_Redirect | None] = ContextVar("groundfault_aiohttp_redirect", default=None)
+
+
+def is_astray(request: aiohttp.ClientRequest) -> bool:
+    """Return whether a redirect has led the request to another service than it was meant for."""
+    redirect = _redirect.get()
+    return (
+        redirect is not None
+        and _origin(request.url) == _origin(redirect.target)
+        and not _same_service(redirect.home, request.url)
+    )
+
+
+def follow(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse | None) -> None:
+    """Take note of where the response sends the request; None: there is none."""
+    before = _redirect.get()
+    redirect = None
+    if response is not None and response.status in _REDIRECTS:
+        location = response.headers.get("Location") or response.headers.get("URI")
+        if location is not None:
+            home = before.home if before is not None and is_astray(request) else request.url
+            redirect = _target(home, request.url, location)
+    if redirect is not before:
+        _redirect.set(redirect)
+
+
+def _target(home: URL, url: URL, location: str) -> _Redirect | None:
+    try:
+        return _Redirect(home, url.join(URL(location)))
+    except ValueError:  # aiohttp will say so
+        return None
+
+
+def _origin(url: URL) -> tuple[str | None, int | None]:
+    return url.host, url.port
+
+
+def _same_service(home: URL, url: URL) -> bool:
+    """Whether the two differ in nothing but the step from HTTP to HTTPS."""
+    if home.host != url.host:
+        return False
+    upgraded = (home.scheme, url.scheme) == ("http", "https") and home.is_default_port() and url.is_default_port()
+    return home.port == url.port or upgraded
+
+
+def label(request: aiohttp.ClientRequest, command: Command, budget_s: float | None) -> None:
+    """Put this hop's headers on the request, which is made anew for every hop, in place of any it brought."""
+    strip(request)
+    for name, value in hop_headers(command, budget_s):
+        request.headers[name] = value
+
+
+def strip(request: aiohttp.ClientRequest) -> None:
+    """Take off what the application copied from another hop."""
+    for name in {name for name in request.headers if wire.is_ours(name)}:
+        del request.headers[name]
+
+
+class _Joined:
+    """Headers as the wire wants them: a repeated one is one value joined by commas."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._headers = response.headers
+
+    def get(self, name: str, /) -> str | None:
+        values = self._headers.getall(name, ())
+        return ", ".join(values) if values else None
+
+
+def honored(response: aiohttp.ClientResponse, request: aiohttp.ClientRequest, command: Command) -> wire.Refusal | None:
+    """Return what an annotated 503 says if the host that was asked is believed, else None."""
+    honor = command.settings.honor_handled
+    if is_internal(request.url.host or "") if honor is None else honor:
+        return wire.read_refusal(response.status, _Joined(response))
+    return None
