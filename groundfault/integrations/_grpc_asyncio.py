@@ -8,11 +8,12 @@ from typing import Any, Final, Self
 
 import grpc
 
-from groundfault import _context, errors
-from groundfault.breaker import Command, Resource
+from groundfault import errors
+from groundfault.breaker import Attempt, Command, Resource
+from groundfault.breaker.attempt import LATER
 from groundfault.events import Sink, note_internal_error
 from groundfault.integrations._grpc_client import Ending, Exchange, Guard, rejected
-from groundfault.vocabulary import Outcome, Reason
+from groundfault.vocabulary import Outcome
 
 __all__ = ["aio_interceptors"]
 
@@ -34,7 +35,7 @@ def aio_interceptors(
 
     ``grpc.aio.insecure_channel(target, interceptors=aio_interceptors("saber"))``; others go before or after them.
     The arguments are those of :class:`~groundfault.integrations.grpc.GroundFaultInterceptor`. ``fallback`` may return
-    an awaitable; one that raises when it is awaited is counted as served. It is called on the event loop.
+    an awaitable, and is called on the event loop.
 
     Raises :class:`~groundfault.SettingsError` for settings that make no sense.
     """
@@ -65,7 +66,7 @@ class _Kind:
         except BaseException as error:
             exchange.broke(error)
             raise
-        _watch(call, exchange)
+        _watch(call, lambda _call: exchange.complete(partial(_ending_of, call)))
         return _Responses(call, exchange)
 
 
@@ -76,9 +77,10 @@ class _UnaryUnary(_Kind, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[
         command = self._command_for(client_call_details)
         if command.disabled:
             return await continuation(client_call_details, request)
-        substitute = _Substitute(self._guard.fallback, client_call_details, request, command)
+        attempt = command.attempt()
+        substitute = _Substitute(self._guard.fallback, client_call_details, request, attempt)
         try:
-            attempt = command.begin(fallback=substitute.serve)
+            attempt.begin(fallback=LATER)
         except errors.RejectedError as rejection:
             return await substitute.instead_of(rejected(rejection), rejection)
         exchange = Exchange(self._guard, command, attempt)
@@ -88,9 +90,9 @@ class _UnaryUnary(_Kind, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[
             await call
         except BaseException as error:  # noqa: BLE001  raised on, unless the fallback has stood in for it
             if call is None or not isinstance(error, grpc.aio.AioRpcError):
-                exchange.broke(error, substitute.serve)
+                exchange.broke(error, fallback=LATER)
                 return await substitute.instead_of(error)
-            exchange.complete(partial(_ending_of_error, error), substitute.serve)
+            exchange.complete(partial(_ending_of_error, error), fallback=LATER)
             return await substitute.instead_of(exchange.shed or error, error)
         exchange.complete(lambda: Ending(grpc.StatusCode.OK))
         return call
@@ -112,18 +114,18 @@ class _StreamUnary(_Kind, grpc.aio.StreamUnaryClientInterceptor):  # type: ignor
         command = self._command_for(client_call_details)
         if command.disabled:
             return await continuation(client_call_details, request_iterator)
-        substitute = _Substitute(self._guard.fallback, client_call_details, request_iterator, command)
+        attempt = command.attempt()
+        substitute = _Substitute(self._guard.fallback, client_call_details, request_iterator, attempt)
         try:
-            attempt = command.begin(fallback=substitute.serve)
+            attempt.begin(fallback=LATER)
         except errors.RejectedError as rejection:
-            return _Given(substitute, await _unserved(substitute, rejected(rejection), rejection))
+            return _Given(await substitute.instead_of(rejected(rejection), rejection))
         exchange = Exchange(self._guard, command, attempt)
         try:
             call = await continuation(_outgoing(exchange, client_call_details), _sent(exchange, request_iterator))
         except BaseException as error:  # noqa: BLE001  as above
-            exchange.broke(error, substitute.serve)
-            return _Given(substitute, await _unserved(substitute, error))
-        _watch(call, exchange, substitute)
+            exchange.broke(error, fallback=LATER)
+            return _Given(await substitute.instead_of(error))
         return _Answer(call, exchange, substitute)
 
 
@@ -156,11 +158,10 @@ def _sent(exchange: Exchange, requests: Any) -> Any:
     return exchange.asent(requests) if isinstance(requests, AsyncIterable) else exchange.sent(requests)
 
 
-def _watch(call: Any, exchange: Exchange, substitute: "_Substitute | None" = None) -> None:
-    """Have the exchange told when the call is over, even if nobody asks it any more."""
-    fallback = substitute.serve if substitute is not None else None
+def _watch(call: Any, over: Callable[[Any], None]) -> None:
+    """Have somebody told when the call is over, even if nobody asks it any more."""
     try:
-        call.add_done_callback(lambda _call: exchange.complete(lambda: _ending_of(call), fallback))
+        call.add_done_callback(over)
     except Exception as error:  # noqa: BLE001  a stranger's; then it is settled when it is read to its end
         note_internal_error("gRPC call", error)
 
@@ -229,78 +230,47 @@ class _Substitute:
     """What the fallback makes of a request."""
 
     def __init__(
-        self, fallback: Callable[[str, Any], Any] | None, details: Any, request: Any, command: Command
+        self, fallback: Callable[[str, Any], Any] | None, details: Any, request: Any, attempt: Attempt
     ) -> None:
         self._fallback = fallback
         self._details = details
         self._request = request
-        self._command = command
-        self._value: Any = None
-        self._error: Exception | None = None
-        self.served = False
-
-    def serve(self) -> bool:
-        if self._fallback is None:
-            return False
-        try:
-            value = self._fallback(_name_of(self._details), self._request)
-            if isawaitable(value):
-                value = asyncio.ensure_future(value)
-                value.add_done_callback(_retrieve)
-        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-            self._failed(error)
-            return False
-        self._value = value
-        self.served = True
-        return True
+        self._attempt = attempt
 
     async def instead_of(self, error: BaseException, cause: BaseException | None = None) -> Any:
-        """Return what the fallback has served, or raise ``error``."""
-        if self.served:
-            if not isinstance(self._value, asyncio.Future):
-                return self._value
-            try:
-                return await self._value
-            except Exception as failed:  # noqa: BLE001  as above
-                self._failed(failed)
-                self._note(error)
-        cause = self._error or cause
+        """Return what the fallback serves, if it is due and can; else raise ``error``."""
+        served = None
+        try:
+            served = await self._attempt.serve(None if self._fallback is None else self._serve)
+        except Exception as failed:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
+            note_internal_error("fallback of the gRPC interceptor", failed)
+            cause = failed
+        if served is not None:
+            return served[0]
         if cause is None or cause is error:
             raise error
         raise error from cause
 
-    def _failed(self, error: Exception) -> None:
-        self._error = error
-        note_internal_error("fallback of the gRPC interceptor", error)
-
-    def _note(self, error: BaseException) -> None:
-        """Write the fault into the ledger after all: it was believed to be made good."""
-        context = _context.current()
-        if context is not None:
-            names = self._command.resource, self._command.name
-            context.note(_context.Fault(*names, Outcome.FAILURE, Reason.DEPENDENCY, None, error))
-
-
-def _retrieve(task: "asyncio.Future[Any]") -> None:
-    """Look at a fallback's error, so that asyncio does not complain of one that nobody has waited for."""
-    if not task.cancelled():
-        task.exception()
-
-
-async def _unserved(substitute: _Substitute, error: BaseException, cause: BaseException | None = None) -> BaseException:
-    """Return ``error`` if the fallback stands in for it; else raise it."""
-    if not substitute.served:
-        await substitute.instead_of(error, cause)
-    return error
+    async def _serve(self) -> tuple[Any]:
+        """Return the response in a box, for nothing else tells None from nothing."""
+        if self._fallback is None:
+            raise LookupError("no fallback")
+        value = self._fallback(_name_of(self._details), self._request)
+        return (await value if isawaitable(value) else value,)
 
 
 class _Answer:
-    """A call with many requests and one response; all but the response is gRPC's."""
+    """A call with many requests and one response; all but the response is gRPC's.
+
+    It may end while the application still writes. Its fallback is served at once then, whether anybody waits or not.
+    """
 
     def __init__(self, call: Any, exchange: Exchange, substitute: _Substitute) -> None:
         self._call = call
         self._exchange = exchange
         self._substitute = substitute
+        self._instead: asyncio.Future[Any] | None = None
+        _watch(call, self._over)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_call"], name)
@@ -308,15 +278,33 @@ class _Answer:
     def __await__(self) -> Generator[Any, None, Any]:
         return self._answered().__await__()
 
-    async def _answered(self) -> Any:
+    def _over(self, call: Any) -> None:
+        self._end(partial(_ending_of, call))
+
+    def _end(self, ending: Callable[[], Ending]) -> "asyncio.Future[Any] | None":
         exchange = self._exchange
+        exchange.complete(ending, fallback=LATER)
+        if self._instead is None and exchange.error is not None:
+            self._instead = exchange.context.run(asyncio.ensure_future, self._substitute.instead_of(exchange.error))
+            self._instead.add_done_callback(_retrieve)
+        return self._instead
+
+    async def _answered(self) -> Any:
         try:
             response = await self._call
         except grpc.aio.AioRpcError as error:
-            exchange.complete(partial(_ending_of_error, error), self._substitute.serve)
-            return await self._substitute.instead_of(exchange.error or error, error)
-        exchange.complete(lambda: Ending(grpc.StatusCode.OK))
+            instead = self._end(partial(_ending_of_error, error))
+            if instead is None:  # an error of ours has kept its end from being seen
+                raise
+            return await asyncio.shield(instead)
+        self._exchange.complete(lambda: Ending(grpc.StatusCode.OK))
         return response
+
+
+def _retrieve(task: "asyncio.Future[Any]") -> None:
+    """Look at an error, so that asyncio does not complain of one that nobody has waited for."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Given:
@@ -324,12 +312,14 @@ class _Given:
 
     _done_writing_flag = True  # what grpc.aio asks before it writes
 
-    def __init__(self, substitute: _Substitute, error: BaseException) -> None:
-        self._substitute = substitute
-        self._error = error
+    def __init__(self, response: Any) -> None:
+        self._response = response
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._substitute.instead_of(self._error).__await__()
+        return self._responded().__await__()
+
+    async def _responded(self) -> Any:
+        return self._response
 
     def done(self) -> bool:
         return True

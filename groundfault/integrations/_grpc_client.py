@@ -7,20 +7,18 @@ from typing import Any, Final, NamedTuple
 
 import grpc
 
-from groundfault import _context, errors
+from groundfault import errors
 from groundfault._clock import monotonic
 from groundfault.breaker import Attempt, Command, Resource
+from groundfault.breaker.attempt import Fallback
 from groundfault.events import Sink, note_internal_error
 from groundfault.integrations._grpc_errors import REJECTIONS, CommandTimeoutError, Ended, ShedError
 from groundfault.integrations._grpc_wire import OUTCOMES, Pairs, read_refusal, without
-from groundfault.integrations._http import CommandNames, hop_headers
+from groundfault.integrations._http import CommandNames, budget_is_gone, hop_headers
 from groundfault.vocabulary import Outcome
 from groundfault.wire import Refusal
 
-__all__ = ["Ending", "Exchange", "Guard", "Made", "rejected"]
-
-Made = Callable[[], bool]
-"""Serves a fallback, where one is due, and says whether it could."""
+__all__ = ["Ending", "Exchange", "Guard", "rejected"]
 
 _PATIENCE_S: Final = 1.0
 _NEARLY: Final = 0.9
@@ -102,7 +100,7 @@ class Exchange:
         self._guard = guard
         self._command = command
         self._attempt = attempt
-        self._context = copy_context()
+        self.context = copy_context()
         self._started = monotonic()
         self._bound_s: float | None = None
         self._streams = streams
@@ -123,8 +121,7 @@ class Exchange:
 
         Raises CommandTimeoutError if the caller of the request being served has already given up.
         """
-        context = _context.current()
-        if context is not None and context.deadline is not None and context.deadline <= monotonic():
+        if budget_is_gone():
             raise CommandTimeoutError(self._command.resource, self._command.name, 0.0)
         limits = [limit for limit in (timeout_s, self._attempt.timeout_s) if limit is not None]
         self._bound_s = min(limits, default=None)
@@ -181,15 +178,15 @@ class Exchange:
             self._heard_s += monotonic() - self._heard_at
             self._heard_at = None
 
-    def broke(self, error: BaseException, fallback: Made | None = None) -> None:
+    def broke(self, error: BaseException, *, fallback: Fallback = False) -> None:
         """End a call that was not made, or of which gRPC itself has made an error."""
         with_it = isinstance(error, CommandTimeoutError | ValueError)  # the caller's own: late, or a closed channel
         if with_it or isinstance(error, self._command.settings.ignored_errors):
             self._attempt.settle(Outcome.IGNORED, carrier=error)
         else:
-            self._attempt.fail_with(error, fallback=fallback or False)
+            self._attempt.fail_with(error, fallback=fallback)
 
-    def complete(self, ending: Callable[[], Ending], fallback: Made | None = None) -> None:
+    def complete(self, ending: Callable[[], Ending], *, fallback: Fallback = False) -> None:
         """Settle with how the call ended. The first to come does, all others wait until it is done. Never raises."""
         try:
             self._claim.pop()
@@ -197,16 +194,16 @@ class Exchange:
             self._settled.wait(_PATIENCE_S)  # a sink that comes back here by itself must not wait for ever
             return
         try:
-            self._context.run(self._settle, ending(), fallback)
+            self.context.run(self._settle, ending(), fallback)
         except Exception as error:  # noqa: BLE001  an error of ours must not become the call's
             note_internal_error("end of a gRPC call", error)
         finally:
             self._settled.set()
 
-    def _settle(self, ending: Ending, fallback: Made | None) -> None:
+    def _settle(self, ending: Ending, fallback: Fallback) -> None:
         self.error = own = ending.error
         if own is not None and not isinstance(own, grpc.RpcError):  # of an interceptor further in, or of Python's
-            self.broke(own, fallback)
+            self.broke(own, fallback=fallback)
             return
         if isinstance(own, errors.GroundFaultError):  # of a command further in, which has taken note
             self._attempt.fail_with(own)
@@ -219,9 +216,7 @@ class Exchange:
         if refusal is not None:
             self.shed = ShedError(self._command.resource, self._command.name, refusal.reason, refusal.origin, own)
         self.error = self.shed or own
-        self._attempt.settle(
-            outcome, duration_s=spent_s, refusal=refusal, carrier=self.error, fallback=fallback or False
-        )
+        self._attempt.settle(outcome, duration_s=spent_s, refusal=refusal, carrier=self.error, fallback=fallback)
 
     def _judge(self, ending: Ending, spent_s: float) -> tuple[Outcome, Refusal | None]:
         code = ending.code

@@ -111,13 +111,13 @@ class GroundFaultInterceptor(
             exchange.broke(late)
             return late
         except BaseException as error:
-            exchange.broke(error, substitute.serve)
+            exchange.broke(error, fallback=substitute.serve)
             if substitute.call is not None:
                 return substitute.call
             raise
         if not _is_over(call):
             return _Pending(call, exchange)
-        exchange.complete(lambda: _ending_of(call), substitute.serve)
+        exchange.complete(lambda: _ending_of(call), fallback=substitute.serve)
         return substitute.instead_of(exchange.shed or call)
 
     def _streamed(self, continuation: Continuation, details: Any, request: Any, *, streamed: bool) -> Any:
