@@ -243,7 +243,8 @@ class _Substitute:
         try:
             served = await self._attempt.serve(None if self._fallback is None else self._serve)
         except Exception as failed:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-            note_internal_error("fallback of the gRPC interceptor", failed)
+            if not isinstance(failed, errors.GroundFaultError):  # such as that of a limit, which has been counted
+                note_internal_error("fallback of the gRPC interceptor", failed)
             cause = failed
         if served is not None:
             return served[0]

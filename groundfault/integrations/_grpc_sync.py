@@ -191,7 +191,8 @@ class _Substitute:
             self.call = _Served(self._fallback(self._method, self._request))
         except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
             self.error = error
-            note_internal_error("fallback of the gRPC interceptor", error)
+            if not isinstance(error, errors.GroundFaultError):  # such as a rejection, which has been counted
+                note_internal_error("fallback of the gRPC interceptor", error)
             return False
         return True
 
