@@ -28,7 +28,20 @@ from groundfault.vocabulary import Criticality, Reason
 if TYPE_CHECKING:
     from contextvars import Token
 
-__all__ = ["HINTS", "TRACEPARENT", "VISIT", "Visit", "arrive", "refuse_outright", "retry_after", "shedder_of"]
+__all__ = [
+    "HINTS",
+    "TRACEPARENT",
+    "VISIT",
+    "Said",
+    "Visit",
+    "arrive",
+    "classified",
+    "refuse_outright",
+    "retry_after",
+    "said",
+    "shedder_of",
+    "valid_trace",
+]
 
 HINTS: Final = (
     wire.TIMEOUT_MS,
@@ -152,7 +165,7 @@ class Visit(Admission):
         return _propagation.of_status(status, self.context)
 
 
-class _Said(NamedTuple):
+class Said(NamedTuple):
     """What the headers say, as far as it is believed."""
 
     budget_s: float | None = None
@@ -162,7 +175,7 @@ class _Said(NamedTuple):
     caller: str | None = None
 
 
-def arrive(  # noqa: C901, PLR0917  by place where each request pays for a name
+def arrive(  # noqa: PLR0917  by place where each request pays for a name
     shedder: Shedder,
     method: str,
     path: str,
@@ -191,12 +204,10 @@ def arrive(  # noqa: C901, PLR0917  by place where each request pays for a name
         self_test.start()
     rules = shedder.rules
     settings = rules.settings
-    budget_s, age_s, criticality, key, caller = _said(shedder, rules, headers, via) if hinted else _NOTHING
+    budget_s, age_s, criticality, key, caller = said(shedder, rules, headers, via) if hinted else _NOTHING
     if rules.classes or settings.identity is not None:
         info = RequestInfo(method, path, headers, peer)
-        if rules.classes:
-            criticality = rules.criticality_of(info, criticality, trusted=rules.trust.believes(via))
-        key = key or _ask_key(shedder, settings.identity, info)
+        criticality, key = classified(shedder, rules, info, criticality, key, via)
     wait_s: float | None = None
     signal, exact, client = TCP_INFO, True, _HERE
     if isinstance(reading, Bracket):
@@ -205,9 +216,7 @@ def arrive(  # noqa: C901, PLR0917  by place where each request pays for a name
             wait_s = None
     else:
         shedder.refuse_signal(TCP_INFO, reading)
-    trace = headers.get(TRACEPARENT) if traced else None
-    if trace is not None and (len(trace) != _TRACE_LENGTH or not _TRACE_SIGNS.issuperset(trace)):
-        trace = None
+    trace = valid_trace(headers.get(TRACEPARENT)) if traced else None
     name = route_of(method, path)
     route = shedder.find_route(name)
     if threads is None and on_loop and route.sync:
@@ -282,10 +291,11 @@ def _threads(shedder: Shedder) -> ThreadQueue | None:
         return None
 
 
-_NOTHING: Final = _Said()
+_NOTHING: Final = Said()
 
 
-def _said(shedder: Shedder, rules: Rules, headers: wire.HeaderLookup, via: str | None) -> _Said:
+def said(shedder: Shedder, rules: Rules, headers: wire.HeaderLookup, via: str | None) -> Said:
+    """Return what the headers of a request say that ``via`` has sent, as far as it is believed."""
     trusted = rules.trust.believes(via)
     longest_s = rules.settings.deadline_s
     if trusted:
@@ -295,14 +305,30 @@ def _said(shedder: Shedder, rules: Rules, headers: wire.HeaderLookup, via: str |
         budget_s = min(budget_s, longest_s)
     criticality = wire.parse_criticality(headers.get(wire.CRITICALITY))
     if not trusted:  # a stranger may only ask for less
-        return _Said(budget_s, criticality=None if criticality is Criticality.CRITICAL_PLUS else criticality)
-    return _Said(
+        return Said(budget_s, criticality=None if criticality is Criticality.CRITICAL_PLUS else criticality)
+    return Said(
         budget_s,
         header_age(wire.parse_request_start(headers), shedder.wall_clock()),
         criticality,
         wire.parse_key(headers.get(wire.KEY)),
         shedder.fold_caller(wire.parse_caller(headers.get(wire.CALLER))),
     )
+
+
+def classified(  # noqa: PLR0917  once a request, where there are rules
+    shedder: Shedder, rules: Rules, info: RequestInfo, criticality: Criticality | None, key: str | None, via: str | None
+) -> tuple[Criticality | None, str | None]:
+    """Return what the rules make of a request's criticality and key."""
+    if rules.classes:
+        criticality = rules.criticality_of(info, criticality, trusted=rules.trust.believes(via))
+    return criticality, key or _ask_key(shedder, rules.settings.identity, info)
+
+
+def valid_trace(trace: str | None) -> str | None:
+    """Return the traceparent if it is one, else None."""
+    if trace is None or len(trace) != _TRACE_LENGTH or not _TRACE_SIGNS.issuperset(trace):
+        return None
+    return trace
 
 
 def _ask_key(shedder: Shedder, ask: object, info: RequestInfo) -> str | None:

@@ -9,10 +9,22 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-__all__ = ["IN_PROCESS", "LEFT", "NO_SIGNAL", "REQUEST_START", "Bracket", "Offset", "Peer", "bracket", "header_age"]
+__all__ = [
+    "IN_PROCESS",
+    "LEFT",
+    "NO_SIGNAL",
+    "REQUEST_START",
+    "THREAD_POOL",
+    "Bracket",
+    "Offset",
+    "Peer",
+    "bracket",
+    "header_age",
+]
 
 REQUEST_START: Final = "request-start"
 IN_PROCESS: Final = "in-process"
+THREAD_POOL: Final = "thread-pool"
 NO_SIGNAL: Final = "none"
 
 _MAX_READING_MS: Final = 3_600_000  # an hour: no server leaves a request lying for longer, so it is not a wait

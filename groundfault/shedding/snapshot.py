@@ -17,9 +17,9 @@ class ShedderSnapshot:
     """One shedder at one moment, for pages and scrapes. Times are seconds.
 
     ``signal`` is where the last wait came from: ``tcp-info``, ``sock-diag``, ``mod-wsgi``, ``request-start``,
-    ``in-process`` or ``none``; ``resolution_s`` is the least difference that it shows, None if that is not known;
-    ``signals_refused`` says of better ones why they cannot be used. ``queue_wait_s`` is that last wait, None where
-    nothing could tell.
+    ``in-process``, ``thread-pool`` or ``none``; ``resolution_s`` is the least difference that it shows, None if that is
+    not known; ``signals_refused`` says of better ones why they cannot be used. ``queue_wait_s`` is that last wait, None
+    where nothing could tell.
     ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
     admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too; ``abandoned`` are those of
     them, all as ``deadline``, whose client had left before they were looked at.
