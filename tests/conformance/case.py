@@ -133,7 +133,7 @@ def put(case: Case, subject: type[Subject]) -> tuple[str, str]:
     """Put the case to the subject, in this process; return the verdict and what was seen."""
     missing = case.missing(subject)
     if missing:
-        return NOT_APPLICABLE, f"has no {missing[0].value}"
+        return NOT_APPLICABLE, f"needs {missing[0].value}"
     seen: dict[str, Seen] = {}
     ways = case.ways_of(subject)
     for kind in ways:

@@ -36,7 +36,7 @@ def run_apart(subject: str, case: str) -> Result:
     one = CASES[case]
     missing = one.missing(load(subject))
     if missing:
-        return Result(subject, case, NOT_APPLICABLE, f"has no {missing[0].value}")
+        return Result(subject, case, NOT_APPLICABLE, f"needs {missing[0].value}")
     process = subprocess.Popen(
         [sys.executable, str(HERE), "--one", subject, case],
         stdout=subprocess.PIPE,

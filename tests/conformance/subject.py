@@ -7,7 +7,6 @@ that suits the question best. It never works around what the library does.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import version
 from typing import Any
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
@@ -51,7 +50,8 @@ class Wanted:
 
     ``failures``: this many failures and nothing else trip it. ``sleep_s``: how long it stays open at most.
     ``max_sleep_s``: up to where the sleep grows with failed probes; None for one that does not grow.
-    One good probe closes it. ``judge_raises`` installs a classifier that raises whenever it is asked.
+    One good probe closes it. ``listener`` is told of whatever the library tells; its argument is whether it is
+    the change to open. ``judge_raises`` installs a classifier that raises whenever it is asked.
     """
 
     failures: int = 5
@@ -62,7 +62,7 @@ class Wanted:
     limit: int | None = None
     fallback: Callable[..., Any] | None = None
     judge_raises: bool = False
-    listener: Callable[[], Any] | None = None
+    listener: Callable[[bool], Any] | None = None
 
 
 class Guard:
@@ -106,8 +106,6 @@ class Guard:
 class Subject:
     """One library."""
 
-    name: str
-    distribution: str
     package: str
     can: frozenset[Can]
     refusals: tuple[type[BaseException], ...]
@@ -130,11 +128,6 @@ class Subject:
     def same_name_twice(self) -> tuple[bool, str]:
         """Ask for one name twice with different settings; say whether nothing was lost in silence, and what was."""
         raise NotImplementedError
-
-    @classmethod
-    def version(cls) -> str:
-        """Return the installed version."""
-        return version(cls.distribution)
 
 
 def state_named(value: str) -> str:

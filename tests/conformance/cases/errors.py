@@ -61,7 +61,8 @@ def fresh_refusals(bench: Bench) -> Seen:
         last = _error_of(bench, guard)
     after = _length(last)
     if first is last:
-        return Seen(ok=False, text=f"one object for all, its traceback {before} entries long, then {after}")
+        grows = ", and its traceback grows" if after > before else ""
+        return Seen(ok=False, text=f"one object for all{grows}")
     return Seen(after <= before, f"{before} traceback entries, {after} after 200 more")
 
 

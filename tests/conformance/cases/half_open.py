@@ -145,7 +145,7 @@ def _undecided(bench, guard, what: str) -> Seen:
 @group(
     "jitter",
     "Two hundred breakers that tripped together do not probe together",
-    origin="T11; Finagle's backoff, Envoy #8337",
+    origin="I37; Finagle's backoff, Envoy #8337",
     once=True,
 )
 def jitter(bench: Bench) -> Seen:

@@ -144,4 +144,4 @@ def idle_cost(bench: Bench) -> Seen:
     each = (after - before) / len(kept)
     more = threading.active_count() - threads
     del warm
-    return Seen(each < 4096 and more == 0, f"{each / 1024:.1f} KiB each, {more} threads more")
+    return Seen(each < 4096 and more == 0, f"about {each / 1024:.0f} KiB each, threads: {more}")

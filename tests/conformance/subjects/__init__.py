@@ -4,7 +4,19 @@ from importlib import import_module
 
 from conformance.subject import Subject
 
-NAMES = ["groundfault", "interlock", "pybreaker", "circuitbreaker", "aiobreaker", "purgatory", "hyx", "aioresilience"]
+LABELS = {
+    "groundfault": "GroundFault",
+    "interlock": "interlock-cb",
+    "pybreaker": "pybreaker",
+    "circuitbreaker": "circuitbreaker",
+    "aiobreaker": "aiobreaker",
+    "purgatory": "purgatory",
+    "hyx": "hyx",
+    "aioresilience": "aioresilience",
+}
+"""What each is called on PyPI and in the table, by the name of its adapter."""
+
+NAMES = list(LABELS)
 
 
 def load(name: str) -> type[Subject]:

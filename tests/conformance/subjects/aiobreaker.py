@@ -12,16 +12,16 @@ class _Listener(aiobreaker.CircuitBreakerListener):
         self._tell = tell
 
     def before_call(self, *_: Any, **__: Any) -> None:
-        self._tell()
+        self._tell(False)
 
     def failure(self, *_: Any) -> None:
-        self._tell()
+        self._tell(False)
 
     def success(self, *_: Any) -> None:
-        self._tell()
+        self._tell(False)
 
-    def state_change(self, *_: Any) -> None:
-        self._tell()
+    def state_change(self, _breaker: Any, _old: Any, new: Any) -> None:
+        self._tell(new.state is aiobreaker.CircuitBreakerState.OPEN)
 
 
 class _Guard(Guard):
@@ -44,8 +44,6 @@ class _Guard(Guard):
 class AioBreaker(Subject):
     """Counts failures in a row; has no lock."""
 
-    name = "aiobreaker"
-    distribution = "aiobreaker"
     package = "aiobreaker"
     can = frozenset(
         {Can.SYNC, Can.ASYNC, Can.OVERLAP, Can.CALL, Can.GENERATORS, Can.LISTENER, Can.JUDGE, Can.TUNE}

@@ -1,9 +1,13 @@
-"""aioresilience: coroutines only; its limit and fallback are objects of their own, stacked around the breaker."""
+"""aioresilience: coroutines only; its limit and fallback are objects of their own, stacked around the breaker.
+
+Of the ways into its limit, ``async with`` is the one that gives the place of a canceled call back.
+"""
 
 import inspect
 from typing import Any
 
 import aioresilience
+from aioresilience.circuit_breaker import CircuitState
 from aioresilience.exceptions import BulkheadFullError, CircuitBreakerOpenError
 from conformance.subject import Can, Guard, Subject, Wanted, state_named
 
@@ -26,7 +30,8 @@ class _Guard(Guard):
         if self._fallback is not None:
             return await self._fallback.execute(guarded)
         if self._limit is not None:
-            return await self._limit.execute(guarded)
+            async with self._limit:
+                return await guarded()
         return await self._breaker.call(fn, *args)
 
     def decorate(self, fn: Any) -> Any:
@@ -39,8 +44,6 @@ class _Guard(Guard):
 class AioResilience(Subject):
     """Counts failures in a row; a lock of asyncio's."""
 
-    name = "aioresilience"
-    distribution = "aioresilience"
     package = "aioresilience"
     can = frozenset(
         {
@@ -89,8 +92,8 @@ class AioResilience(Subject):
 
 
 def _handler(tell: Any) -> Any:
-    async def handler(_event: Any) -> None:
-        answer = tell()
+    async def handler(event: Any) -> None:
+        answer = tell(getattr(event, "new_state", None) is CircuitState.OPEN and event.event_type.name == "STATE_CHANGE")
         if inspect.isawaitable(answer):
             await answer
 

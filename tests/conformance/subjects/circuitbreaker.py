@@ -21,8 +21,6 @@ class _Guard(Guard):
 class CircuitBreaker(Subject):
     """Counts failures in a row; has no lock."""
 
-    name = "circuitbreaker"
-    distribution = "circuitbreaker"
     package = "circuitbreaker"
     can = frozenset(
         {

@@ -4,9 +4,10 @@ import random
 from typing import Any
 
 from conformance.subject import Can, Guard, Subject, Wanted, state_named
-from groundfault import Command, RejectedError, Resource, SettingsError
+from groundfault import Command, RejectedError, Resource, SettingsError, State
 from groundfault._clock import monotonic
 from groundfault.breaker import BreakerSettings, Registry
+from groundfault.events import CircuitChanged
 
 _WINDOW_S = 10.0
 
@@ -50,8 +51,6 @@ class _Entered:
 class GroundFault(Subject):
     """All it has."""
 
-    name = "GroundFault"
-    distribution = "groundfault"
     package = "groundfault"
     can = frozenset(Can)
     refusals = (RejectedError,)
@@ -72,7 +71,7 @@ class GroundFault(Subject):
             settings["fallback"] = wanted.fallback
         if wanted.judge_raises:
             settings["classify"] = _raise
-        sinks = [lambda _event: wanted.listener()] if wanted.listener is not None else []
+        sinks = [_sink(wanted.listener)] if wanted.listener is not None else []
         registry = Registry(clock=self.clock or monotonic, draw=_draw.random)
         return _Guard(Resource("conformance", registry=registry, sinks=sinks).command("case", **settings))
 
@@ -87,6 +86,13 @@ class GroundFault(Subject):
         except SettingsError:
             return resource.command("case") is first, "the second is told with an error"
         return False, "the second gets the first one's settings"
+
+
+def _sink(tell: Any) -> Any:
+    def sink(event: Any) -> None:
+        tell(isinstance(event, CircuitChanged) and event.new is State.OPEN)
+
+    return sink
 
 
 _draw = random.Random(7)  # the jitter is real, its draws are the same in every run

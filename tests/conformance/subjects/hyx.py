@@ -44,8 +44,6 @@ def _coroutine_function(fn: Any) -> Any:
 class Hyx(Subject):
     """Counts failures in a row."""
 
-    name = "hyx"
-    distribution = "hyx"
     package = "hyx"
     can = frozenset({Can.ASYNC, Can.OVERLAP, Can.BLOCK, Can.FALLBACK, Can.TIMEOUT, Can.LIMIT})
     refusals = (BreakerFailing, BulkheadFull)

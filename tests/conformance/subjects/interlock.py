@@ -9,9 +9,10 @@ from typing import Any
 
 import interlock
 from conformance.subject import Can, Guard, Subject, Wanted, state_named
-from interlock import CircuitBreaker, Config, Pipeline, WindowType
+from interlock import CircuitBreaker, Config, Pipeline, State, WindowType
 
 _WINDOW_S = 30
+_NEVER_S = 1e9
 
 
 class _Classifier:
@@ -28,10 +29,13 @@ class _Listener:
     def __init__(self, wanted: Wanted) -> None:
         self._tell = wanted.listener
 
-    def on_state_change(self, **_: Any) -> None:
-        self._tell()
+    def on_state_change(self, *, new: State, **_: Any) -> None:
+        self._tell(new is State.OPEN)
 
-    on_call = on_rejected = on_reset = on_state_change
+    def on_call(self, **_: Any) -> None:
+        self._tell(False)
+
+    on_rejected = on_reset = on_call
 
 
 class _Clock:
@@ -74,8 +78,6 @@ class _Guard(Guard):
 class Interlock(Subject):
     """Everything but generators and settings changed in use."""
 
-    name = "interlock-cb"
-    distribution = "interlock-cb"
     package = "interlock"
     can = frozenset(
         {
@@ -107,6 +109,7 @@ class Interlock(Subject):
             "max_concurrent_probes": 1,
             "window_type": WindowType.TIME_BASED,
             "window_size": _WINDOW_S,
+            "slow_call_duration_threshold": _NEVER_S,
         }
         if wanted.max_sleep_s is not None:
             settings["wait_duration_backoff_multiplier"] = 2.0

@@ -19,8 +19,9 @@ class _Guard(Guard):
         self._sync = purgatory.SyncCircuitBreakerFactory(**settings, uow=self._stores[0])
         self._async = purgatory.AsyncCircuitBreakerFactory(**settings, uow=self._stores[1])
         if wanted.listener is not None:
-            self._sync.add_listener(lambda *_: wanted.listener())
-            self._async.add_listener(lambda *_: wanted.listener())
+            hook = _hook(wanted.listener)
+            self._sync.add_listener(hook)
+            self._async.add_listener(hook)
 
     def decorate(self, fn: Any) -> Any:
         return self._sync(_NAME)(fn)
@@ -60,8 +61,6 @@ class _Block:
 class Purgatory(Subject):
     """Counts failures in a row; has no lock."""
 
-    name = "purgatory"
-    distribution = "purgatory"
     package = "purgatory"
     can = frozenset({Can.SYNC, Can.ASYNC, Can.OVERLAP, Can.BLOCK, Can.LISTENER, Can.JUDGE, Can.REGISTRY})
     refusals = (OpenedState,)
@@ -80,6 +79,13 @@ class Purgatory(Subject):
         first = factory.get_breaker(_NAME, ttl=1.0)
         second = factory.get_breaker(_NAME, ttl=2.0)
         return first.context is not second.context, "the second gets the first one's settings"
+
+
+def _hook(tell: Any) -> Any:
+    def hook(_name: str, kind: str, event: Any) -> None:
+        tell(kind == "state_changed" and event.state == "opened")
+
+    return hook
 
 
 def _raise(_error: BaseException) -> bool:

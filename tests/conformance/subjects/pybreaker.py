@@ -15,16 +15,16 @@ class _Listener(pybreaker.CircuitBreakerListener):
         self._tell = tell
 
     def before_call(self, *_: Any, **__: Any) -> None:
-        self._tell()
+        self._tell(False)
 
     def failure(self, *_: Any) -> None:
-        self._tell()
+        self._tell(False)
 
     def success(self, *_: Any) -> None:
-        self._tell()
+        self._tell(False)
 
-    def state_change(self, *_: Any) -> None:
-        self._tell()
+    def state_change(self, _breaker: Any, _old: Any, new: Any) -> None:
+        self._tell(new.name == pybreaker.STATE_OPEN)
 
 
 class _Guard(Guard):
@@ -45,8 +45,6 @@ class _Guard(Guard):
 class PyBreaker(Subject):
     """Counts failures in a row."""
 
-    name = "pybreaker"
-    distribution = "pybreaker"
     package = "pybreaker"
     can = frozenset({Can.SYNC, Can.CALL, Can.BLOCK, Can.GENERATORS, Can.LISTENER, Can.JUDGE, Can.TUNE})
     refusals = (pybreaker.CircuitBreakerError,)
