@@ -14,10 +14,10 @@ from pathlib import Path
 # Run as a directory, Python puts the directory itself on the path; the package is found from its parent.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from conformance import page, runner
-from conformance.case import PASS
-from conformance.cases import CASES
-from conformance.subjects import NAMES, load
+from conformance import page, runner  # noqa: E402  after the line above
+from conformance.case import PASS  # noqa: E402  as above
+from conformance.cases import CASES  # noqa: E402  as above
+from conformance.subjects import NAMES, load  # noqa: E402  as above
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Time that moves when it is told to, put in the place of a library's own time source."""
 
-import datetime
+import datetime as dt
 import sys
 import time
 from collections.abc import Iterator
@@ -63,30 +63,30 @@ class FakeTime:
         fake_time.__dict__.update(vars(time), monotonic=self, perf_counter=self, time=self.wall)
         moment = self._datetime()
         fake_datetime = ModuleType("datetime")
-        fake_datetime.__dict__.update(vars(datetime), datetime=moment)
+        fake_datetime.__dict__.update(vars(dt), datetime=moment)
         return [
             (time.monotonic, self),  # noqa: TID251  compared, never called
             (time.perf_counter, self),  # noqa: TID251  as above
             (time.time, self.wall),  # noqa: TID251  as above
             (time, fake_time),
-            (datetime.datetime, moment),
-            (datetime, fake_datetime),
+            (dt.datetime, moment),
+            (dt, fake_datetime),
         ]
 
-    def _datetime(self) -> type[datetime.datetime]:
+    def _datetime(self) -> type[dt.datetime]:
         wall = self.wall
 
-        class Moment(datetime.datetime):
+        class Moment(dt.datetime):
             """``datetime`` on the fake wall clock."""
 
             @classmethod
-            def now(cls, tz: datetime.tzinfo | None = None) -> "Moment":
+            def now(cls, tz: dt.tzinfo | None = None) -> "Moment":
                 """Return the fake present."""
                 return cls.fromtimestamp(wall(), tz)
 
             @classmethod
             def utcnow(cls) -> "Moment":
                 """Return the fake present in UTC, without a time zone."""
-                return cls.fromtimestamp(wall(), datetime.UTC).replace(tzinfo=None)
+                return cls.fromtimestamp(wall(), dt.UTC).replace(tzinfo=None)
 
         return Moment

@@ -1,6 +1,7 @@
 """GroundFault passes every case of the suite."""
 
 import pytest
+
 from conformance.case import PASS
 from conformance.cases import CASES
 from conformance.runner import run_apart, run_here

@@ -1,7 +1,7 @@
 """Two ways to make calls, threads and tasks, behind one face, so that a case is written once.
 
-``call`` makes a call and waits for its end. ``start`` makes one whose function stays inside until it is told how to end:
-a *pending* call, for everything that is about calls that overlap.
+``call`` makes a call and waits for its end. ``start`` makes one whose function stays inside
+until it is told how to end: a *pending* call, for everything that is about calls that overlap.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ def methods_of_a_class(bench: Bench) -> Seen:
         class Service:
             @kind  # above the breaker's, as every library's users write it
             @guard.decorate
-            def ask(*args):  # noqa: N805  of all three kinds
+            def ask(*args):
                 raise Broken(args)
 
         for _ in range(20):

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import aiobreaker
+
 from conformance.subject import Can, Guard, Subject, Wanted, state_named
 
 
@@ -45,9 +46,7 @@ class AioBreaker(Subject):
     """Counts failures in a row; has no lock."""
 
     package = "aiobreaker"
-    can = frozenset(
-        {Can.SYNC, Can.ASYNC, Can.OVERLAP, Can.CALL, Can.GENERATORS, Can.LISTENER, Can.JUDGE, Can.TUNE}
-    )
+    can = frozenset({Can.SYNC, Can.ASYNC, Can.OVERLAP, Can.CALL, Can.GENERATORS, Can.LISTENER, Can.JUDGE, Can.TUNE})
     refusals = (aiobreaker.CircuitBreakerError,)
 
     def make(self, wanted: Wanted) -> Guard:

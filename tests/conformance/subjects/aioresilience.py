@@ -9,6 +9,7 @@ from typing import Any
 import aioresilience
 from aioresilience.circuit_breaker import CircuitState
 from aioresilience.exceptions import BulkheadFullError, CircuitBreakerOpenError
+
 from conformance.subject import Can, Guard, Subject, Wanted, state_named
 
 
@@ -81,9 +82,7 @@ class AioResilience(Subject):
         return _Guard(breaker, wanted)
 
     def nonsense(self, setting: str, value: Any) -> None:
-        aioresilience.CircuitConfig(
-            **{{"threshold": "failure_threshold", "sleep": "recovery_timeout"}[setting]: value}
-        )
+        aioresilience.CircuitConfig(**{{"threshold": "failure_threshold", "sleep": "recovery_timeout"}[setting]: value})
 
     def same_name_twice(self) -> tuple[bool, str]:
         first = aioresilience.get_circuit_breaker("case", recovery_timeout=1.0)
@@ -93,7 +92,9 @@ class AioResilience(Subject):
 
 def _handler(tell: Any) -> Any:
     async def handler(event: Any) -> None:
-        answer = tell(getattr(event, "new_state", None) is CircuitState.OPEN and event.event_type.name == "STATE_CHANGE")
+        answer = tell(
+            getattr(event, "new_state", None) is CircuitState.OPEN and event.event_type.name == "STATE_CHANGE"
+        )
         if inspect.isawaitable(answer):
             await answer
 

@@ -4,6 +4,7 @@ from itertools import count
 from typing import Any
 
 import circuitbreaker
+
 from conformance.subject import Can, Guard, Subject, Wanted, state_named
 
 _numbers = count()

@@ -44,7 +44,7 @@ class _Entered:
     async def __aenter__(self) -> Any:
         return self._attempt.__enter__()
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._attempt.__exit__(*error)
 
 

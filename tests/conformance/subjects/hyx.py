@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from conformance.subject import Broken, Can, Guard, Subject, Wanted, state_named
 from hyx.bulkhead import bulkhead
 from hyx.bulkhead.exceptions import BulkheadFull
 from hyx.circuitbreaker import consecutive_breaker
 from hyx.circuitbreaker.exceptions import BreakerFailing
 from hyx.fallback import fallback
 from hyx.timeout import timeout
+
+from conformance.subject import Broken, Can, Guard, Subject, Wanted, state_named
 
 
 class _Guard(Guard):

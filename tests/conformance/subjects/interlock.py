@@ -8,8 +8,9 @@ the latter with its default of ten probes, without which one such probe would en
 from typing import Any
 
 import interlock
-from conformance.subject import Can, Guard, Subject, Wanted, state_named
 from interlock import CircuitBreaker, Config, Pipeline, State, WindowType
+
+from conformance.subject import Can, Guard, Subject, Wanted, state_named
 
 _WINDOW_S = 30
 _NEVER_S = 1e9

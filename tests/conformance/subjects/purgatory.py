@@ -3,8 +3,9 @@
 from typing import Any
 
 import purgatory
-from conformance.subject import Can, Guard, Subject, Wanted, state_named
 from purgatory.domain.model import OpenedState
+
+from conformance.subject import Can, Guard, Subject, Wanted, state_named
 
 _NAME = "case"
 
@@ -54,7 +55,7 @@ class _Block:
         self._breaker = await self._factory.get_breaker(_NAME)
         return await self._breaker.__aenter__()
 
-    async def __aexit__(self, *error: Any) -> Any:
+    async def __aexit__(self, *error: object) -> Any:
         return await self._breaker.__aexit__(*error)
 
 

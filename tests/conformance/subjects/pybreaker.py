@@ -7,6 +7,7 @@ Its lock is held during the call, so calls of one breaker cannot overlap.
 from typing import Any
 
 import pybreaker
+
 from conformance.subject import Can, Guard, Subject, Wanted, state_named
 
 
