@@ -1,4 +1,4 @@
-"""Breakers that are wrong on purpose, so that the suite itself can be tried: each case must fail at least one of them."""
+"""Breakers that are wrong on purpose, so that the suite itself can be tried: each case fails at least one of them."""
 
 import asyncio
 import threading
@@ -9,7 +9,10 @@ from conformance.subject import CLOSED, HALF_OPEN, OPEN, Can, Guard, Subject, Wa
 
 
 class RefusedError(Exception):
-    """What they raise instead of making a call."""
+    """What they raise instead of making a call. It does not survive pickling with its message."""
+
+    def __init__(self, who: str = "the breaker") -> None:
+        super().__init__(f"{who} refuses")
 
 
 class _OpenGuard(Guard):
@@ -198,4 +201,4 @@ class Naive(OpenDoor):
     guard = _NaiveGuard
 
 
-CONTRARY = [OpenDoor, HeavyHand, Sulker, Naive]
+CONTRARY = [OpenDoor, Sulker, Naive, HeavyHand]

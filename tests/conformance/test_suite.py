@@ -23,9 +23,8 @@ STAMP = "after as many failures as it was told"  # a case that could not even be
 @pytest.mark.parametrize("case", [case for case in CASES.values() if not case.apart], ids=lambda case: case.id)
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_a_breaker_that_is_wrong_on_purpose_fails_the_case(case, monkeypatch):
-    monkeypatch.setattr("conformance.ways.PATIENCE_S", 0.3)
-    for module in ("half_open", "user_code"):
-        monkeypatch.setattr(f"conformance.cases.{module}.PATIENCE_S", 0.3)
+    for module in ("ways", "case", "cases.half_open", "cases.interruptions", "cases.user_code"):
+        monkeypatch.setattr(f"conformance.{module}.PATIENCE_S", 0.3)
     seen = {}
     for subject in CONTRARY:
         verdict, text = seen[subject.__name__] = put(case, subject)

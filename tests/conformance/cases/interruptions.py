@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from conformance.case import Bench, Group, Seen
 from conformance.subject import CLOSED, OPEN, Can
+from conformance.ways import PATIENCE_S
 
 group = Group("Timeouts, cancellations, interrupts")
 
@@ -22,9 +23,17 @@ _CANCEL = "I9; microsoft-agentic-harness #353, grpc-java #12834, gobreaker #107,
 )
 def own_timeout(bench: Bench) -> Seen:
     guard = bench.make(failures=5, timeout_s=0.02)
-    for _ in range(5):
+
+    async def caller() -> bool:
+        scope = asyncio.timeout(PATIENCE_S)
         with suppress(Exception):
-            bench.way.run(guard.acall(asyncio.sleep, 60.0))
+            async with scope:
+                await guard.acall(asyncio.sleep, 60.0)
+        return not scope.expired()
+
+    for _ in range(5):
+        if not bench.way.run(caller()):
+            return Seen(ok=False, text="a call goes on after it")
     return Seen(guard.state() == OPEN, f"{guard.state()} after 5 of 5")
 
 
