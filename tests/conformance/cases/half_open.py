@@ -41,7 +41,7 @@ def stampede_threads(bench: Bench) -> Seen:
     for thread in threads:
         thread.start()
     decided, quiet = -1, 0
-    while decided < _CALLERS and quiet < 20:  # a second without news: the rest are behind a lock
+    while decided < _CALLERS and quiet < 60:  # three seconds without news: the rest are behind a lock
         time.sleep(0.05)
         quiet = quiet + 1 if len(inside) + len(refused) == decided else 0
         decided = len(inside) + len(refused)

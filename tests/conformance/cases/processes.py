@@ -15,6 +15,8 @@ from groundfault._clock import monotonic
 
 group = Group("Forks and signals")
 
+_CHILD_PATIENCE_S = 10.0
+
 
 def _hangs_in_child(work) -> bool:
     """Run in a forked child; true if it did not come to an end."""
@@ -26,7 +28,7 @@ def _hangs_in_child(work) -> bool:
             code = 0
         finally:
             os._exit(code)
-    ends_at = monotonic() + PATIENCE_S
+    ends_at = monotonic() + _CHILD_PATIENCE_S
     while monotonic() < ends_at:
         done, _ = os.waitpid(pid, os.WNOHANG)
         if done:

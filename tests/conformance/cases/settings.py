@@ -142,6 +142,6 @@ def idle_cost(bench: Bench) -> Seen:
     finally:
         tracemalloc.stop()
     each = (after - before) / len(kept)
-    more = threading.active_count() - threads
+    more = max(0, threading.active_count() - threads)  # those of an earlier case may end meanwhile
     del warm
     return Seen(each < 4096 and more == 0, f"about {each / 1024:.0f} KiB each, threads: {more}")

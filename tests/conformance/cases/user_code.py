@@ -32,12 +32,12 @@ def threads_overlap(bench: Bench) -> Seen:
         inside.append(None)
         if len(inside) == 8:
             together.set()
-        together.wait(PATIENCE_S)
+        together.wait(2 * PATIENCE_S)
 
     threads = [threading.Thread(target=_quietly, args=(guard.call, body), daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
-    together.wait(PATIENCE_S / 2)
+    together.wait(PATIENCE_S)
     most = len(inside)
     together.set()
     for thread in threads:
