@@ -26,7 +26,12 @@ _LEAST_GAP_S = 0.00002
 
 @dataclass
 class Plan:
-    """What is to be sent. ``due`` is in seconds from the start, ascending; ``lanes`` say what each is counted as."""
+    """What is to be sent. ``due`` is in seconds from the start, ascending; ``lanes`` say what each is counted as.
+
+    ``retry_share``: of the attempts that failed, how many are made again, up to ``retries`` times; who does is drawn
+    for each request by itself, so that it is the same whatever became of the others.
+    ``begin``: the start, a reading of the monotonic clock; None: at once.
+    """
 
     port: int
     deadline_s: float
@@ -34,10 +39,12 @@ class Plan:
     requests: list[bytes]
     lanes: "array[int]"
     retries: int = 0
+    retry_share: float = 1.0
     backoff_s: float = 0.1
     keep_alive: bool = False
     cpu: int | None = None
     seed: int = 0
+    begin: float | None = None
 
 
 @dataclass
@@ -89,7 +96,7 @@ class Generator:
         """Send everything and wait for the last answer or deadline."""
         due, count = self._plan.due, len(self._plan.due)
         position = 0
-        start = self._start = monotonic() + 0.05
+        start = self._start = monotonic() + 0.05 if self._plan.begin is None else self._plan.begin
         while position < count or self._calls or self._again:
             now = monotonic()
             launched = 0
@@ -194,6 +201,10 @@ class Generator:
             if call.fd >= 0:
                 self._end(call, LATE)
 
+    def _insists(self, call: _Call) -> bool:
+        share = self._plan.retry_share
+        return share >= 1 or random.Random(f"{self._plan.seed} {call.which} {call.attempt}").random() < share
+
     def _forget(self, call: _Call) -> None:
         del self._calls[call.fd]
         call.sock.close()  # takes it out of the epoll set as well
@@ -208,7 +219,7 @@ class Generator:
         else:
             self._forget(call)
         call.fd = -1
-        final = status == 200 or call.attempt >= plan.retries
+        final = status == 200 or call.attempt >= plan.retries or not self._insists(call)
         outcome.which.append(call.which)
         outcome.due.append(call.due - self._start)
         outcome.latency.append(now - call.due)
