@@ -1,12 +1,13 @@
 """One overloaded or broken service at the end of a chain: what becomes of everybody else.
 
     python bench/cascade.py [--quick] [--minute] [--services N] [--scenario NAME] [--variant NAME] [--seed N]
-                            [--json FILE] [--write PAGE] [--keep DIR]
+                            [--tries N] [--json FILE] [--write PAGE] [--keep DIR]
 
 Real chains of three and of five services, each a process of its own on loopback, users who wait a second, and an
 open-loop generator; the same arrivals for every variant. docs/reference/cascade.md says what is measured and how.
 ``--quick``: three services, groundfault and plain, shorter runs; under three minutes.
-``--minute`` adds the one-minute spike with users who retry. A run that is void is made once more (not with ``--quick``).
+``--minute`` adds the one-minute spike with users who retry. A run that is void is made once more, but not with
+``--quick``.
 """
 
 import argparse
@@ -27,10 +28,10 @@ from cascading.chain import Chain
 from cascading.judge import judge
 from cascading.parts import Variant
 from cascading.scenarios import SCENARIOS, Scenario
+
 from groundfault.lab.demo import StoppedError, stopped_by_signals
 from groundfault.lab.processes import DemoError
 
-_TRIES = 2
 _SHOWN = ("gunicorn", "requests", "interlock-cb")
 
 
@@ -42,6 +43,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="only this one; may be repeated")
     parser.add_argument("--variant", action="append", choices=list(Variant), help="only this one; may be repeated")
     parser.add_argument("--seed", type=int, default=1, help="another one, other arrivals")
+    parser.add_argument("--tries", type=int, default=None, help="runs of each until one is not void (2, --quick 1)")
     parser.add_argument("--json", type=Path, help="write all rows to this file")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the markers of this page")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs, journals and single requests here")
@@ -59,15 +61,17 @@ def _planned(options: argparse.Namespace) -> list[tuple[Scenario, int, Variant]]
     for name in (name for name in SCENARIOS if name in wanted):
         scenario = SCENARIOS[name]
         for services in options.services or ((3,) if options.quick else (3, 5)):
-            for variant in variants or scenario.variants:
-                planned.append((scenario.quick() if options.quick else scenario, services, Variant(variant)))
+            planned += [
+                (scenario.quick() if options.quick else scenario, services, Variant(variant))
+                for variant in variants or scenario.variants
+            ]
     return planned
 
 
 def _run(scenario: Scenario, services: int, variant: Variant, options: argparse.Namespace) -> dict[str, Any]:
     """Run once, once more if the machine or the generator was at fault; return the row."""
     row: dict[str, Any] = {}
-    for _ in range(1 if options.quick else _TRIES):
+    for _ in range(options.tries or (1 if options.quick else 2)):
         row = _attempt(scenario, services, variant, options)
         if not row["void"]:
             break
@@ -81,11 +85,13 @@ def _attempt(scenario: Scenario, services: int, variant: Variant, options: argpa
         directory.mkdir(parents=True)
     else:
         directory = Path(tempfile.mkdtemp(prefix="cascade-"))
-    kept = True  # an error's message names a log
+    kept = bool(options.keep)
     try:
         with Chain(scenario, variant, services, directory) as chain:
             recorded = chain.run(options.seed)
-        kept = bool(options.keep)
+    except DemoError:
+        kept = True  # its message names a log
+        raise
     finally:
         if not kept:
             shutil.rmtree(directory, ignore_errors=True)
@@ -95,7 +101,8 @@ def _attempt(scenario: Scenario, services: int, variant: Variant, options: argpa
 
 def _machine() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in _SHOWN)
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}, {versions}."
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores, {system}, {versions}."
 
 
 def main() -> int:
@@ -114,6 +121,7 @@ def main() -> int:
                 if options.json:
                     options.json.write_text(json.dumps(rows, indent=1) + "\n")
     except StoppedError as stopped:
+        print("stopped; nothing is left running", file=sys.stderr)
         return 128 + int(stopped.args[0])
     except DemoError as error:
         print(error, file=sys.stderr)

@@ -80,8 +80,8 @@ def _interlock_adapter(part: Part, changes: Changes) -> HTTPAdapter:
         """Says its state changes in our words, so that one reader understands both."""
 
         def on_state_change(self, *, name: str, old: Any, new: Any) -> None:  # noqa: ARG002  interlock's signature
-            states = [State(str(each).replace("_", "-")) for each in (old, new)]
-            changes(CircuitChanged(part.callee, "get", *states, 0, 0, SLEEP_WINDOW_S))
+            before, after = (State(str(each).replace("_", "-")) for each in (old, new))
+            changes(CircuitChanged(part.callee, "get", before, after, 0, 0, SLEEP_WINDOW_S))
 
         def on_call(self, **_: Any) -> None: ...
 

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from openloop.generator import Outcome, Plan
+
 from cascading.scenarios import NEED_LANE, Scenario
 from groundfault.lab.curves import Spike
 from groundfault.lab.measure import Row, peak, percentile, recovery_s, trips_by_edge, voids
-from openloop.generator import Outcome, Plan
 
 __all__ = ["Judged", "Recorded", "Second", "judge", "rows_of", "seconds_of"]
 

@@ -52,13 +52,12 @@ class Variant(StrEnum):
 class Last:
     """What the last service can do: ``instances`` of it, each with ``slots`` of which every request holds one.
 
-    Five threads for two slots, so that a refusal, or a request that waits for a slot, keeps none of them from working.
+    There is a thread more than there are slots, so that a refusal keeps no slot from working.
     """
 
     instances: int = 1
     slots: int = 2
     work_s: float = 0.1
-    threads: int = 5
 
     @property
     def capacity_rps(self) -> float:
@@ -103,7 +102,8 @@ class Part:
     def threads(self) -> int:
         """How many threads serve."""
         if self.is_last:
-            return self.last.threads
+            # A bulkhead sees nothing of the queue in front of it: two may wait for a slot, and one thread refuses.
+            return self.last.slots + (3 if self.variant is Variant.INTERLOCK else 1)
         return HOP_THREADS if self.place else ROOT_THREADS
 
     def environment(self) -> dict[str, str]:

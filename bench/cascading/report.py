@@ -33,14 +33,14 @@ def _cells(row: Row) -> tuple[str, ...]:
         _number(row["goodput"], 2),
         "none" if row["recovery_s"] is None else f"{row['recovery_s']:.1f} s",
         str(row["trips"]),
-        ", ".join(f"{edge.replace(' -> ', '→')} {count}" for edge, count in row["trips_by_edge"].items()) or "–",
+        ", ".join(f"{edge.replace(' -> ', '→')} {count}" for edge, count in row["trips_by_edge"].items()) or "-",
         f"{row['cpu_peak']:.0%} ({row['own_cpu']:.0%})",
         f"{row['lag_p99_ms']:.0f} ms",
     )
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def title() -> str:

@@ -4,9 +4,10 @@ from array import array
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from openloop.generator import Plan
+
 from cascading.parts import FREE, NEED, USER_S, Last, Variant
 from groundfault.lab.curves import Spike, arrivals
-from openloop.generator import Plan
 
 __all__ = ["FREE_LANE", "NEED_LANE", "SCENARIOS", "Scenario"]
 
@@ -26,6 +27,10 @@ The first time after 0.5 to 1.5 s, then each time after twice as long.
 _PATHS = {NEED_LANE: NEED, FREE_LANE: FREE}
 
 
+_TWO_SLOTS = Last()
+_FOUR_INSTANCES = Last(instances=4, slots=1, work_s=0.05)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One kind of trouble. Seconds.
@@ -42,7 +47,7 @@ class Scenario:
     kind: Literal["load", "slow", "down", "sick"] = "load"
     left: float = 1.0
     retries: int = 0
-    last: Last = Last()
+    last: Last = _TWO_SLOTS
     calm_s: float = 6.0
     event_s: float = 20.0
     after_s: float = 20.0
@@ -63,7 +68,7 @@ class Scenario:
     @property
     def nominal_rps(self) -> float:
         """Requests a second that the load is a multiple of: what one instance with two slots of 0.1 s can do."""
-        return Last().capacity_rps
+        return _TWO_SLOTS.capacity_rps
 
     def quick(self) -> "Scenario":
         """Return the same, short enough to be looked at while working on something; its figures are noisier."""
@@ -93,7 +98,6 @@ class Scenario:
 
 
 _WITH_NONE = (*Scenario.variants, Variant.NONE)
-_FOUR = Last(instances=4, slots=1, work_s=0.05)
 
 _ALL = (
     Scenario(name="spike", title="8x for 20 s", factor=8, innocents=1 / 3, variants=_WITH_NONE),
@@ -113,7 +117,7 @@ _ALL = (
         title="one of four instances refuses everything",
         kind="sick",
         left=0.75,
-        last=_FOUR,
+        last=_FOUR_INSTANCES,
     ),
     Scenario(
         name="minute",
