@@ -56,7 +56,8 @@ def ask(app, path="/need"):
 @pytest.fixture
 def service(monkeypatch):
     """Build a service as gunicorn does, in a process of its own: with commands that no other test has made."""
-    monkeypatch.setattr("groundfault.breaker.registry._default", Registry())
+    module = sys.modules[Registry.__module__]  # the package has a function of that name
+    monkeypatch.setattr(module, "_default", Registry())
 
     def build(each):
         for name, value in each.environment().items():
