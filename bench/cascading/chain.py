@@ -3,9 +3,10 @@
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import sleep  # real processes, real time
-from typing import Self
+from typing import NamedTuple, Self
 
 import psutil
 
@@ -15,18 +16,40 @@ from cascading.scenarios import Scenario
 from cascading.send import read_outcome, write_plan
 from groundfault._clock import monotonic
 from groundfault.lab.journal import Reader
-from groundfault.lab.processes import DemoError, Process, free_port, new_token, start, start_server, stop
+from groundfault.lab.processes import (
+    PORT_ATTEMPTS,
+    DemoError,
+    PortTakenError,
+    Process,
+    await_health,
+    free_port,
+    new_token,
+    start,
+    stop,
+)
 
 __all__ = ["Chain"]
 
 _BENCH = Path(__file__).resolve().parent.parent
-_LEAD_S = 1.5
+_LEAD_S = 1.0
 """How long before its first request the generator is started: what it takes to import it, and then some."""
 
 _GRACE_S = 10.0
 """How long after the end users who retry may still be on their way, and the generator write its file."""
 
 _TICK_S = 0.02
+
+
+class _Server(NamedTuple):
+    """A service that was started, and where."""
+
+    process: Process
+    part: Part
+    port: int
+
+    def await_health(self) -> None:
+        """Wait until it answers. Raises PortTakenError, or DemoError if it ends or stays silent."""
+        await_health(self.process, self.port, self.part.token)
 
 
 class Chain:
@@ -38,14 +61,14 @@ class Chain:
         self._length = length
         self._directory = directory
         self._processes: list[Process] = []
-        self._last: list[tuple[Process, Part, int]] = []
+        self._last: list[_Server] = []
         self._dead_cpu_s = 0.0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        stop(self._processes)
+        self._end(self._processes)
 
     def run(self, seed: int) -> Recorded:
         """Start everything, last service first, send the scenario's traffic, and return what was recorded.
@@ -65,7 +88,7 @@ class Chain:
         cpu, event, own_s = self._follow(begin)
         died = [process.name for process in self._processes if process is not generator and process.ended() is not None]
         self._await(generator, outcome_file)
-        stop(self._processes)
+        self._end(self._processes)
         events = [{**row, "t": row["t"] - begin} for row in Reader(self._directory, "*-*.jsonl").new()]
         return Recorded(
             rows=rows_of(plan, read_outcome(outcome_file)),
@@ -77,20 +100,27 @@ class Chain:
         )
 
     def _start_services(self) -> int:
-        """Return the port of the first service."""
-        callees: tuple[str, ...] = ()
-        port = 0
-        for place in reversed(range(self._length)):
-            last = place == self._length - 1
-            ports = []
-            for instance in range(self._scenario.last.instances if last else 1):
-                part = self._part(place, instance, callees)
-                process, port = self._start(part)
-                ports.append(port)
-                if last:
-                    self._last.append((process, part, port))
-            callees = tuple(f"http://127.0.0.1:{each}" for each in ports)
-        return port
+        """Start all of them at once, last first, wait until each answers, and return the port of the first."""
+        for _ in range(PORT_ATTEMPTS):
+            callees: tuple[str, ...] = ()
+            started: list[_Server] = []
+            for place in reversed(range(self._length)):
+                here = [
+                    self._start(self._part(place, instance, callees), free_port())
+                    for instance in range(self._scenario.last.instances if place == self._length - 1 else 1)
+                ]
+                self._last = self._last or here
+                started += here
+                callees = tuple(f"http://127.0.0.1:{server.port}" for server in here)
+            try:
+                for server in started:
+                    server.await_health()
+            except PortTakenError:
+                self._end(self._processes)
+                self._last = []
+            else:
+                return started[-1].port
+        raise DemoError(f"ports were taken {PORT_ATTEMPTS} times that had been free a moment before; run it again")
 
     def _part(self, place: int, instance: int, callees: tuple[str, ...]) -> Part:
         return Part(
@@ -105,17 +135,21 @@ class Chain:
             last=self._scenario.last,
         )
 
-    def _start(self, part: Part, port: int | None = None) -> tuple[Process, int]:
-        process, url = start_server(
-            f"{part.service}{part.instance}",
-            lambda port: _gunicorn(port, part.threads),
-            {**part.environment(), **_paths()},
-            directory=self._directory,
-            token=part.token,
-            pick_port=free_port if port is None else lambda: port,
-        )
+    def _start(self, part: Part, port: int) -> "_Server":
+        name, environment = f"{part.service}{part.instance}", {**part.environment(), **_paths()}
+        process = start(name, _gunicorn(port, part.threads), directory=self._directory, environment=environment)
         self._processes.append(process)
-        return process, int(url.rpartition(":")[2])
+        return _Server(process, part, port)
+
+    def _end(self, processes: Sequence[Process]) -> None:
+        """Kill these and what they started, and wait until nothing of them is left: nothing they still do is wanted."""
+        for process in list(processes):
+            if not process.gone:
+                self._dead_cpu_s += _group_cpu_s(process)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # a group started here
+            stop([process])
+            self._processes.remove(process)
 
     def _follow(self, begin: float) -> tuple[list[float], tuple[float, float], float]:
         """Make the trouble when it is due; return the CPU's samples, when the event was, and the CPU time we used."""
@@ -146,11 +180,7 @@ class Chain:
             sick = round((1 - scenario.left) * scenario.last.instances)
             Faults(sick=tuple(range(sick))).write(self._directory)
         elif scenario.kind == "down":
-            for process, _, _ in self._last:
-                self._dead_cpu_s += _group_cpu_s(process)
-                os.killpg(process.pid, signal.SIGKILL)  # a group started here; nothing it still does is wanted
-                stop([process])
-                self._processes.remove(process)
+            self._end([server.process for server in self._last])
 
     def _heal(self) -> bool:
         """End the trouble; return whether that took so long that the event has ended only now."""
@@ -158,7 +188,9 @@ class Chain:
             Faults().write(self._directory)
         if self._scenario.kind != "down":
             return False
-        self._last = [(self._start(part, port)[0], part, port) for _, part, port in self._last]
+        self._last = [self._start(server.part, server.port) for server in self._last]
+        for server in self._last:
+            server.await_health()
         return True
 
     def _cpu_s(self) -> float:

@@ -57,6 +57,7 @@ class Judged:
 
     bad_s: int
     looked_at_s: int
+    after_s: float
     innocents: float | None
     goodput: float | None
     recovery_s: float | None
@@ -127,6 +128,7 @@ def judge(scenario: Scenario, recorded: Recorded) -> Judged:
     return Judged(
         bad_s=sum(second.bad for second in seconds),
         looked_at_s=len(seconds),
+        after_s=curve.total_s - end,
         innocents=_share(innocents),
         goodput=_goodput(scenario, needy, start, end),
         recovery_s=recovery_s(rows, _around(curve, start, end)),

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundfault.lab.measure import STEADY_S
+
 __all__ = ["BEGIN", "END", "line", "markdown", "title", "write"]
 
 BEGIN, END = "<!-- cascade: measured -->", "<!-- cascade: end -->"
@@ -31,12 +33,18 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row['bad_s']} of {row['looked_at_s']}",
         _number(row["innocents"], 3),
         _number(row["goodput"], 2),
-        "none" if row["recovery_s"] is None else f"{row['recovery_s']:.1f} s",
+        _recovery(row),
         str(row["trips"]),
         ", ".join(f"{edge.replace(' -> ', '→')} {count}" for edge, count in row["trips_by_edge"].items()) or "-",
         f"{row['cpu_peak']:.0%} ({row['own_cpu']:.0%})",
         f"{row['lag_p99_ms']:.0f} ms",
     )
+
+
+def _recovery(row: Row) -> str:
+    if row["recovery_s"] is None:  # the last moment it could have been found at
+        return f"> {max(row['after_s'] - STEADY_S, 0.0):.0f} s"
+    return f"{row['recovery_s']:.1f} s"
 
 
 def _number(value: float | None, digits: int) -> str:
