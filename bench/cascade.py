@@ -108,6 +108,12 @@ def _machine() -> str:
 def main() -> int:
     """Run what was asked for, print a line per run and all of them as markdown, and return the exit code."""
     options = _options()
+    try:
+        if options.write:
+            report.around(options.write)  # before an hour has been spent on what cannot be written
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
     rows: list[dict[str, Any]] = []
     planned = _planned(options)
     try:

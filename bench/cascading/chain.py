@@ -35,7 +35,7 @@ _LEAD_S = 1.0
 """How long before its first request the generator is started: what it takes to import it, and then some."""
 
 _GRACE_S = 10.0
-"""How long after the end users who retry may still be on their way, and the generator write its file."""
+"""How long after the end the last answers may still be on their way, and the generator write its file."""
 
 _TICK_S = 0.02
 

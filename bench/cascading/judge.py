@@ -128,7 +128,7 @@ def judge(scenario: Scenario, recorded: Recorded) -> Judged:
     return Judged(
         bad_s=sum(second.bad for second in seconds),
         looked_at_s=len(seconds),
-        after_s=curve.total_s - end,
+        after_s=max(curve.total_s - end, 0.0),
         innocents=_share(innocents),
         goodput=_goodput(scenario, needy, start, end),
         recovery_s=recovery_s(rows, _around(curve, start, end)),
@@ -162,6 +162,6 @@ def _around(curve: Spike, start: float, end: float) -> Spike:
         factor=curve.factor,
         before_s=start,
         spike_s=end - start,
-        after_s=curve.total_s - end,
+        after_s=max(curve.total_s - end, 0.0),  # a service that was down may be back after the run only
         rise_s=0.0,
     )

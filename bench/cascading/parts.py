@@ -102,8 +102,9 @@ class Part:
     def threads(self) -> int:
         """How many threads serve."""
         if self.is_last:
-            # A bulkhead sees nothing of the queue in front of it: two may wait for a slot, and one thread refuses.
-            return self.last.slots + (3 if self.variant is Variant.INTERLOCK else 1)
+            # A bulkhead sees nothing of the queue in front of it, so its queue is inside: five wait for a slot at most,
+            # a quarter of a second as with our shedder, or it would refuse without need; and one thread refuses.
+            return self.last.slots + (6 if self.variant is Variant.INTERLOCK else 1)
         return HOP_THREADS if self.place else ROOT_THREADS
 
     def environment(self) -> dict[str, str]:

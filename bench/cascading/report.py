@@ -6,7 +6,7 @@ from typing import Any
 
 from groundfault.lab.measure import STEADY_S
 
-__all__ = ["BEGIN", "END", "line", "markdown", "title", "write"]
+__all__ = ["BEGIN", "END", "around", "line", "markdown", "title", "write"]
 
 BEGIN, END = "<!-- cascade: measured -->", "<!-- cascade: end -->"
 
@@ -77,11 +77,19 @@ def _bar(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def write(page: Path, tables: str) -> None:
-    """Put the tables between the page's markers. Raises ValueError if it has not one of each, in their order."""
+def around(page: Path) -> tuple[str, str]:
+    """Return what stands before and after the page's markers.
+
+    Raises ValueError if it has not one of each, in their order, OSError if it cannot be read.
+    """
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"{page} must hold {BEGIN} and then {END}, once each")
     before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
+    return before, rest.partition(END)[2]
+
+
+def write(page: Path, tables: str) -> None:
+    """Put the tables between the page's markers. Raises as :func:`around` does."""
+    before, after = around(page)
     page.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}", encoding="utf-8")

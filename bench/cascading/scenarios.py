@@ -72,7 +72,7 @@ class Scenario:
 
     def quick(self) -> "Scenario":
         """Return the same, short enough to be looked at while working on something; its figures are noisier."""
-        return replace(self, calm_s=2.0, event_s=5.0, after_s=5.0)
+        return replace(self, calm_s=2.0, event_s=5.0, after_s=4.0)
 
     def plan(self, port: int, seed: int, begin: float) -> Plan:
         """Draw all arrivals, by chance along the curve. The same seed gives the same ones to every variant."""
@@ -92,6 +92,7 @@ class Scenario:
             retries=self.retries,
             retry_share=RETRY_SHARE,
             backoff_s=RETRY_AFTER_S,
+            until_s=self.curve.total_s,
             seed=seed,
             begin=begin,
         )

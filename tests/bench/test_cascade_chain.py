@@ -117,6 +117,7 @@ def test_a_service_whose_callee_is_gone_says_so_in_the_words_of_its_variant(
 
 
 def test_a_bulkhead_that_is_full_refuses_without_annotation():
+    """One place in all, which the number of slots that makes it so says."""
     inside = []
 
     def app(environ, start_response):
@@ -124,7 +125,7 @@ def test_a_bulkhead_that_is_full_refuses_without_annotation():
         start_response("200 OK", [])
         return [b"ok"]
 
-    protected = guarded(app, replace(part(variant=Variant.INTERLOCK), last=Last(slots=-1)))
+    protected = guarded(app, replace(part(variant=Variant.INTERLOCK), last=Last(slots=-4)))
 
     assert ask(protected)[0] == 200
     assert inside == [(503, {}, b"not now\n")]

@@ -120,6 +120,13 @@ def test_recovery_counts_from_when_the_service_was_really_back():
     assert judged.recovery_s == pytest.approx(0.25)
 
 
+def test_a_service_that_was_not_back_within_the_run_has_not_recovered():
+    judged = judge(BASE, recorded(CALM, event=(2.0, 12.5)))
+
+    assert judged.recovery_s is None
+    assert judged.after_s == 0.0
+
+
 def test_a_trip_is_a_closed_circuit_that_opens_within_the_run():
     events = [
         opened(-0.5, "a", "b"),

@@ -114,6 +114,14 @@ def test_only_who_failed_asks_again_and_not_for_ever(status, share, attempts):
     assert sum(outcome.final) == 3
 
 
+def test_nobody_asks_again_after_the_end():
+    with answering(503) as port:
+        plan = Plan(port, 30.0, array("d", [0.0]), [b"GET / HTTP/1.1\r\n\r\n"], array("l", [0]), retries=9)
+        outcome = Generator(replace(plan, backoff_s=60.0, until_s=30.0)).run()
+
+    assert list(outcome.final) == [True]
+
+
 def test_nothing_is_sent_before_the_moment_agreed_on():
     with answering(200) as port:
         begin = monotonic() + 0.3
@@ -165,7 +173,7 @@ def test_quick_is_three_services_with_and_without_the_annotation():
     assert {services for _, services, _ in runs} == {3}
     assert {variant for _, _, variant in runs} == {Variant.GROUNDFAULT, Variant.PLAIN}
     assert {name for name, _, _ in runs} == set(SCENARIOS) - {"minute"}
-    assert sum(scenario.curve.total_s for scenario, _, _ in _planned(Options(quick=True))) < 160  # of 180 s
+    assert sum(scenario.curve.total_s for scenario, _, _ in _planned(Options(quick=True))) < 140  # of 180 s
 
 
 def test_the_minute_comes_on_demand():
