@@ -15,6 +15,7 @@ import socket
 from array import array
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic  # noqa: TID251  a generator of load has no clock to be given
 
 LATE, BROKEN = -1, -2
@@ -26,7 +27,12 @@ _LEAST_GAP_S = 0.00002
 
 @dataclass
 class Plan:
-    """What is to be sent. ``due`` is in seconds from the start, ascending; ``lanes`` say what each is counted as."""
+    """What is to be sent. ``due`` is in seconds from the start, ascending; ``lanes`` say what each is counted as.
+
+    ``retry_share``: of the attempts that failed, how many are made again, up to ``retries`` times; who does is drawn
+    for each request by itself, so that it is the same whatever became of the others. None is due after ``until_s``.
+    ``begin``: the start, a reading of the monotonic clock; None: at once.
+    """
 
     port: int
     deadline_s: float
@@ -34,10 +40,13 @@ class Plan:
     requests: list[bytes]
     lanes: "array[int]"
     retries: int = 0
+    retry_share: float = 1.0
     backoff_s: float = 0.1
+    until_s: float = inf
     keep_alive: bool = False
     cpu: int | None = None
     seed: int = 0
+    begin: float | None = None
 
 
 @dataclass
@@ -89,7 +98,7 @@ class Generator:
         """Send everything and wait for the last answer or deadline."""
         due, count = self._plan.due, len(self._plan.due)
         position = 0
-        start = self._start = monotonic() + 0.05
+        start = self._start = monotonic() + 0.05 if self._plan.begin is None else self._plan.begin
         while position < count or self._calls or self._again:
             now = monotonic()
             launched = 0
@@ -194,6 +203,10 @@ class Generator:
             if call.fd >= 0:
                 self._end(call, LATE)
 
+    def _insists(self, call: _Call) -> bool:
+        share = self._plan.retry_share
+        return share >= 1 or random.Random(f"{self._plan.seed} {call.which} {call.attempt}").random() < share
+
     def _forget(self, call: _Call) -> None:
         del self._calls[call.fd]
         call.sock.close()  # takes it out of the epoll set as well
@@ -208,7 +221,11 @@ class Generator:
         else:
             self._forget(call)
         call.fd = -1
-        final = status == 200 or call.attempt >= plan.retries
+        final = status == 200 or call.attempt >= plan.retries or not self._insists(call)
+        again = 0.0
+        if not final:
+            again = now + plan.backoff_s * 2**call.attempt * self._dice.uniform(0.5, 1.5)
+            final = again - self._start >= plan.until_s
         outcome.which.append(call.which)
         outcome.due.append(call.due - self._start)
         outcome.latency.append(now - call.due)
@@ -217,8 +234,7 @@ class Generator:
         outcome.final.append(final)
         if not final:
             self._number += 1
-            pause = plan.backoff_s * 2**call.attempt * self._dice.uniform(0.5, 1.5)
-            heapq.heappush(self._again, (now + pause, self._number, call.which, call.attempt + 1))
+            heapq.heappush(self._again, (again, self._number, call.which, call.attempt + 1))
 
 
 def _status_of(answer: bytes) -> int:
