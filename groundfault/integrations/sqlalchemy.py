@@ -176,7 +176,7 @@ class _Guard:
         self._engine = engine
         self._dialect = engine.dialect
         self._enforce = engine.dialect.is_async  # nothing can interrupt a plain call safely
-        self._default = self._made(command)
+        self._default = self.resource.command(command)
         self._commands: dict[str, Command] = {command: self._default}
         self._wrapped: WeakSet[Engine] = WeakSet()
         self._listeners: dict[str, Callable[..., Any]] = {
