@@ -188,7 +188,7 @@ class Circuit:
         # Equal jitter, half fixed and half random: with a fixed window, every process of a fleet that tripped
         # together would probe together.
         # The exponent is capped where any doubling is past every bound, before floats overflow.
-        longest = min(settings.sleep_window_s * 2.0 ** min(self._failed_probes, 64), settings.max_sleep_window_s)
+        longest = min(settings.sleep_window_s * 2.0 ** min(self._failed_probes, 64), settings.longest_sleep_s)
         self.sleep_window_s = longest / 2 + longest / 2 * draw
         self.wakes_at = now + self.sleep_window_s
         if self.state is State.CLOSED:

@@ -13,6 +13,7 @@ __all__ = ["BreakerSettings"]
 
 _ON_SATURATED: Final = ("report", "open")
 _ISOLATIONS: Final = ("caller", "thread")
+_LONGEST_SLEEP_S: Final = 15.0
 _PROBES: Final = ("call", "health_check")
 
 
@@ -43,7 +44,9 @@ class BreakerSettings:
     ``sleep_window_s``
         How long an open circuit waits for its probe: half of it fixed, half random. Default 5.0 (Hystrix).
     ``max_sleep_window_s``
-        The sleep window doubles with every failed probe up to this. Default 60.0; at least ``sleep_window_s``.
+        The sleep window doubles with every failed probe up to this; at least ``sleep_window_s``.
+        Default None: 15.0, or ``sleep_window_s`` if that is more. What doubling saves is one call per process and
+        window; what it costs is found out after the outage, when the callee is well and nobody asks it.
     ``max_concurrent``
         Calls in flight at once, at least 1. Default None: unlimited, but still counted.
     ``mode``
@@ -79,7 +82,7 @@ class BreakerSettings:
     failure_threshold: float = 0.5
     minimum_volume_per_s: float = 2.0
     sleep_window_s: float = 5.0
-    max_sleep_window_s: float = 60.0
+    max_sleep_window_s: float | None = None
     max_concurrent: int | None = None
     mode: Mode = Mode.ENFORCE
     honor_handled: bool | None = None
@@ -104,11 +107,12 @@ class BreakerSettings:
         if self._number("minimum_volume_per_s", "at least 0") < 0:
             raise _wrong("minimum_volume_per_s", "at least 0", self.minimum_volume_per_s)
         self._positive("sleep_window_s")
-        self._positive("max_sleep_window_s")
-        if self.max_sleep_window_s < self.sleep_window_s:
-            raise _wrong(
-                "max_sleep_window_s", f"at least sleep_window_s, {self.sleep_window_s:g}", self.max_sleep_window_s
-            )
+        if self.max_sleep_window_s is not None:
+            self._positive("max_sleep_window_s")
+            if self.max_sleep_window_s < self.sleep_window_s:
+                raise _wrong(
+                    "max_sleep_window_s", f"at least sleep_window_s, {self.sleep_window_s:g}", self.max_sleep_window_s
+                )
         self._check_concurrency("max_concurrent")
         self._check_mode()
         if self.honor_handled is not None and not isinstance(self.honor_handled, bool):
@@ -155,6 +159,12 @@ class BreakerSettings:
     def slow_after_s(self) -> float:
         """How long a call may take and still be a success; infinite without a bound."""
         return min(math.inf if bound is None else bound for bound in (self.timeout_s, self.slow_call_s))
+
+    @property
+    def longest_sleep_s(self) -> float:
+        """Where the doubling of the sleep window ends."""
+        limit_s = self.max_sleep_window_s
+        return max(_LONGEST_SLEEP_S, self.sleep_window_s) if limit_s is None else limit_s
 
     @property
     def lease_s(self) -> float:
