@@ -160,9 +160,10 @@ def test_a_connection_whose_headers_are_refused_is_closed(session, plain_server,
 
     new_conn = urllib3.connection.HTTPConnection._new_conn
     monkeypatch.setattr(urllib3.connection.HTTPConnection, "_new_conn", remember)
-    with pytest.raises(requests.exceptions.InvalidHeader):
+    with pytest.raises(requests.exceptions.InvalidHeader) as caught:
         session(timeout_s=10.0).get(plain_server.url + "/two-lengths")
 
+    assert caught.tb is not None  # its frames would keep the answer open
     assert [one.fileno() for one in made] == [-1]
 
 
