@@ -17,7 +17,8 @@ Not bounded:
 import http.client
 import io
 import logging
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
@@ -35,11 +36,12 @@ _log = logging.getLogger("groundfault")
 class Deadline:
     """When the callee must have answered, on the monotonic clock. It stands still while nobody waits for the callee."""
 
-    __slots__ = ("_ends_at", "_paused_at")
+    __slots__ = ("_ends_at", "_paused_at", "_source")
 
     def __init__(self, ends_at: float) -> None:
         self._ends_at = ends_at
         self._paused_at: float | None = None
+        self._source: Callable[[], _Source | None] = _nothing
 
     @property
     def left_s(self) -> float:
@@ -54,6 +56,16 @@ class Deadline:
         # None and urllib3's sign for "the default" bound nothing.
         return min(timeout, left_s) if isinstance(timeout, int | float) else left_s
 
+    def hold(self, source: "_Source") -> None:
+        """Remember what is being read, without keeping it alive."""
+        self._source = weakref.ref(source)
+
+    def abandon(self) -> None:
+        """Close what is being read, if anything is."""
+        source = self._source()
+        if source is not None:
+            source.close()
+
     def pause(self) -> None:
         """Stand still: whoever reads the answer is busy with what it has."""
         if self._paused_at is None:
@@ -64,6 +76,10 @@ class Deadline:
         if self._paused_at is not None:
             self._ends_at += monotonic() - self._paused_at
             self._paused_at = None
+
+
+def _nothing() -> None:
+    return None
 
 
 _current: ContextVar[Deadline | None] = ContextVar("groundfault_urllib3_deadline", default=None)
@@ -139,6 +155,7 @@ class _Readable:
     def __init__(self, sock: Any, deadline: Deadline) -> None:
         self._sock = sock
         self._source = _Source(sock, deadline)
+        deadline.hold(self._source)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -208,7 +225,14 @@ class _Connection:
             raise ReadTimeoutError(self, None, "Sending timed out.") from error  # type: ignore[arg-type]  # for a pool
 
     def getresponse(self) -> Any:
-        response = super().getresponse()  # type: ignore[misc]  # as above
+        try:
+            response = super().getresponse()  # type: ignore[misc]  # as above
+        except BaseException:
+            # urllib3 forgets an answer whose headers it refuses, and its socket with it.
+            deadline = _current.get()
+            if deadline is not None:
+                deadline.abandon()
+            raise
         if not isinstance(getattr(response, "_original_response", response), _Response):
             _warn(type(self))
         return response

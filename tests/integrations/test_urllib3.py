@@ -143,7 +143,7 @@ def test_a_callee_that_drips_is_given_up(manager, server, registry, sink, path, 
 )
 def test_the_caller_sees_urllib3s_own_error(manager, server, registry, sink, url, error, outcome):
     with pytest.raises(error) as caught:
-        manager().request("GET", url.format(server.url))
+        manager(timeout_s=10.0).request("GET", url.format(server.url))
 
     assert not isinstance(caught.value, errors.GroundFaultError)
     assert outcomes(sink) == [outcome]

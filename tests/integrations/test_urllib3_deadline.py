@@ -151,6 +151,22 @@ def test_without_a_timeout_nothing_is_bounded(session, server, sink):
     assert outcomes(sink) == [Outcome.SUCCESS]
 
 
+def test_a_connection_whose_headers_are_refused_is_closed(session, plain_server, monkeypatch):
+    made = []
+
+    def remember(self):
+        made.append(new_conn(self))
+        return made[-1]
+
+    new_conn = urllib3.connection.HTTPConnection._new_conn
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "_new_conn", remember)
+    with pytest.raises(requests.exceptions.InvalidHeader) as caught:
+        session(timeout_s=10.0).get(plain_server.url + "/two-lengths")
+
+    assert caught.tb is not None  # its frames would keep the answer open
+    assert [one.fileno() for one in made] == [-1]
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
