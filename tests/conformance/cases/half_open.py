@@ -28,7 +28,7 @@ def stampede_threads(bench: Bench) -> Seen:
 
     def probe() -> None:
         inside.append(None)
-        go.wait(PATIENCE_S)
+        go.wait(10 * PATIENCE_S)
 
     def work() -> None:
         barrier.wait(10 * PATIENCE_S)
