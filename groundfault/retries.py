@@ -4,17 +4,16 @@ Retrying itself belongs to tenacity, stamina or urllib3, outside the command, so
 docs/reference/retries.md has the recipes.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor, isfinite
 from typing import Any, Final, Protocol
-from weakref import WeakSet
 
 from groundfault._clock import Clock, monotonic
+from groundfault._family import Family
 from groundfault.errors import CommandTimeoutError, RejectedError, SettingsError, ShedError
-from groundfault.wire import SHED_STATUS, read_refusal
+from groundfault.refusals import refusal_in
 
 __all__ = ["RetryBudget", "RetryBudgetSnapshot", "retryable"]
 
@@ -46,15 +45,7 @@ def _retryable(seen: Any) -> bool:
         return seen.reason is not None and seen.reason.retryable
     if isinstance(seen, RejectedError | CommandTimeoutError):
         return False
-    carrier = getattr(seen, "response", None)
-    if carrier is None:
-        carrier = seen
-    status = getattr(carrier, "status_code", None)
-    if status is None:
-        status = getattr(carrier, "status", None)
-    if status != SHED_STATUS:
-        return False
-    refusal = read_refusal(SHED_STATUS, carrier.headers)
+    refusal = refusal_in(seen)
     return refusal is not None and refusal.retryable
 
 
@@ -243,12 +234,4 @@ def _number(name: str, value: Any, bound: str) -> float:
     return float(value)
 
 
-_budgets: WeakSet[RetryBudget] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for budget in list(_budgets):
-        budget.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+_budgets: Final = Family(RetryBudget.after_fork)

@@ -16,7 +16,7 @@ The same holds for the headers of a hop: a label or key outside its grammar is l
 from collections.abc import Iterable
 from functools import lru_cache
 from math import isnan
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from groundfault.vocabulary import Criticality, Reason
 
@@ -53,7 +53,6 @@ __all__ = [
     "parse_key",
     "parse_request_start",
     "read_refusal",
-    "refusal_in",
     "valid_name",
 ]
 
@@ -147,27 +146,6 @@ def _read_alias(headers: HeaderLookup, *, envoy_overloaded: bool) -> Refusal | N
     if envoy_overloaded and headers.get(ENVOY_OVERLOADED) is not None:
         return Refusal()
     return None
-
-
-def refusal_in(error: BaseException) -> Refusal | None:
-    """Return what the annotated 503 inside a client library's error says, or None.
-
-    Understands errors with a ``response`` (requests, httpx) and errors that carry ``status`` and ``headers``
-    themselves (aiohttp), by shape rather than by type, so that the core needs neither library.
-    """
-    try:
-        carrier: Any = getattr(error, "response", None)
-        if carrier is None:
-            carrier = error
-        status = getattr(carrier, "status_code", None)
-        if status is None:
-            status = getattr(carrier, "status", None)
-        headers = getattr(carrier, "headers", None)
-        if status != SHED_STATUS or headers is None:
-            return None
-        return read_refusal(SHED_STATUS, headers)
-    except Exception:  # noqa: BLE001  a stranger's object: whatever its attributes do, it is not a refusal
-        return None
 
 
 def is_ours(name: str) -> bool:

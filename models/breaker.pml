@@ -23,9 +23,9 @@
  *   NEUTRAL_KEEPS_SLOT     a neutral ending leaves the slot taken
  *   NEUTRAL_CLOSES         a neutral ending counts as a success
  *   NEUTRAL_OPENS          a neutral ending counts as a failure
- *   HUNG_CHECK_BLOCKS      while one health check hangs no other is begun
+ *   HUNG_CHECK_BLOCKS      with CHECK_PROBES, nothing else probes while a health check hangs
  * These change the world:
- *   CHECK_PROBES           no call is the probe, only the health check is: BreakerSettings.probe = "health_check"
+ *   CHECK_PROBES           the health check is the probe, and a call only while that hangs: probe = "health_check"
  *   NOTHING_LOST           whatever is sent comes back some time
  *   WITNESS                asserts of each row of the table that it is never taken, which must fail for all five
  */
@@ -50,6 +50,8 @@ bool lease_over;              /* now >= lease_ends_at */
 /* One permit each, for three callers and the health check. */
 bool fresh[NOBODY];           /* its generation is the circuit's */
 bool probe[NOBODY];
+
+bool check_hangs;             /* its run does not end: HealthGate.hangs */
 
 /* The world. */
 bool well;                    /* the callee answers everything from now on */
@@ -224,8 +226,10 @@ inline go_wrong() {
     fi
 }
 
-#ifdef CHECK_PROBES
+#if defined(CHECK_PROBES) && defined(HUNG_CHECK_BLOCKS)
 #define A_CALL_MAY_PROBE false
+#elif defined(CHECK_PROBES)
+#define A_CALL_MAY_PROBE (MAY_PROBE && check_hangs)
 #else
 #define A_CALL_MAY_PROBE MAY_PROBE
 #endif
@@ -265,9 +269,9 @@ active proctype HealthCheck() {
         if
         :: atomic { true -> outcome = SUCCESS; settle(me) }
         :: atomic { CAN_GO_WRONG -> go_wrong(); outcome = FAILURE; settle(me) }
-        :: atomic { CAN_BE_LOST -> go_wrong(); vanish(me) };
-#ifdef HUNG_CHECK_BLOCKS
-            false
+        :: atomic { CAN_BE_LOST -> go_wrong(); vanish(me); check_hangs = true };
+#ifdef CHECK_PROBES
+            false                    /* one run at a time, and this one never ends */
 #endif
         fi
     od

@@ -2,10 +2,12 @@
 
 import math
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 
 from groundfault import wire
+from groundfault.refusals import refusal_in
 from groundfault.vocabulary import Criticality, Reason
 
 
@@ -327,6 +329,37 @@ class HostileError(Exception):
         raise RuntimeError("no response here")
 
 
+class Repeating:
+    """aiohttp's headers: ``get`` shows the first of several."""
+
+    def __init__(self, *pairs):
+        self.pairs = pairs
+
+    def items(self):
+        return self.pairs
+
+    def getall(self, name):
+        return [value for key, value in self.pairs if key.lower() == name.lower()]
+
+    def get(self, name):
+        return next(iter(self.getall(name)), None)
+
+
+class Rpc(Exception):  # noqa: N818  gRPC's error, by its shape
+    def __init__(self, code, *trailing):
+        super().__init__(code)
+        self._code, self._trailing = code, trailing
+
+    def code(self):
+        return SimpleNamespace(name=self._code)
+
+    def trailing_metadata(self):
+        return self._trailing
+
+
+DRAINING = wire.Refusal(Reason.DRAINING)
+
+
 class HostileHeaders:
     def get(self, name):
         raise OSError(name)
@@ -346,13 +379,22 @@ class HostileHeaders:
         (CarryingError(response=Response(headers=HostileHeaders())), None),
         (CarryingError(response=Response(headers={"X-GroundFault": b"handled"})), None),
         (CarryingError(status=503, headers=None), None),
+        (CarryingError(status=503, headers=Repeating(("X-GroundFault", "handled"))), UNKNOWN),
+        (
+            CarryingError(status=503, headers=Repeating(("X-GroundFault", "handled"), ("X-Groundfault", "handled"))),
+            None,
+        ),
+        (Rpc("UNAVAILABLE", ("x-groundfault", "handled"), ("x-groundfault-reason", "draining")), DRAINING),
+        (Rpc("UNAVAILABLE", ("x-groundfault", b"handled")), UNKNOWN),
+        (Rpc("UNAVAILABLE"), None),
+        (Rpc("INTERNAL", ("x-groundfault", "handled")), None),
         (HostileError(), None),
         (ValueError("boom"), None),
         (KeyboardInterrupt(), None),
     ],
 )
 def test_refusals_inside_errors(error, refusal):
-    assert wire.refusal_in(error) == refusal
+    assert refusal_in(error) == refusal
 
 
 # --- the headers of a hop ---------------------------------------------------------------------------------------------

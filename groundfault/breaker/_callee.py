@@ -11,44 +11,47 @@ _MATTERS = frozenset({None, Criticality.CRITICAL_PLUS, Criticality.CRITICAL})
 
 
 class Callee:
-    """The throttle and the saturation of one command's callee. Not safe for threads: the owner holds a lock."""
+    """The throttle and the saturation of one command's callee. Not safe for threads: the owner holds a lock.
+
+    Both are made at the first refusal: most callees never shed.
+    """
 
     __slots__ = ("_command", "_resource", "_saturation", "_throttle")
 
     def __init__(self, resource: str, command: str) -> None:
         self._resource = resource
         self._command = command
-        self._throttle = Throttle()
-        self._saturation = Saturation()
+        self._throttle: Throttle | None = None
+        self._saturation: Saturation | None = None
 
     @property
     def share(self) -> float:
         """Share of the calls that is sent, 1.0 in peace."""
-        return self._throttle.share
+        return 1.0 if self._throttle is None else self._throttle.share
 
     @property
     def saturated(self) -> bool:
         """Whether the callee has done nothing but refuse for as long as was asked."""
-        return self._saturation.saturated
+        return self._saturation is not None and self._saturation.saturated
 
     @property
     def refusals(self) -> int:
         """Refusals since the last success."""
-        return self._saturation.refusals
+        return 0 if self._saturation is None else self._saturation.refusals
 
     @property
     def calm(self) -> bool:
         """True while there is nothing to watch."""
-        return not (self._throttle.active or self._saturation.refusals)
+        return not (self.refusals or (self._throttle is not None and self._throttle.active))
 
     def admits(self, draw: float) -> bool:
         """Whether the throttle sends a call; ``draw`` is a random number in [0, 1)."""
-        return self._throttle.share >= 1.0 or self._throttle.admits(draw)
+        return self._throttle is None or self._throttle.share >= 1.0 or self._throttle.admits(draw)
 
     def judge(self, now: float, news: list[Event]) -> None:
         """Let time pass."""
         throttle = self._throttle
-        if not throttle.active:
+        if throttle is None or not throttle.active:
             return
         before = throttle.share
         throttle.judge(now)
@@ -57,17 +60,22 @@ class Callee:
 
     def ended(self) -> None:
         """Count a call that ended otherwise than refused by the callee."""
-        if self._throttle.active:
+        if self._throttle is not None and self._throttle.active:
             self._throttle.accepted()
 
     def answered(self, news: list[Event]) -> None:
         """Take a success."""
-        refusals = self._saturation.refusals
-        if refusals and self._saturation.answered():
+        saturation = self._saturation
+        if saturation is None or not saturation.refusals:
+            return
+        refusals = saturation.refusals
+        if saturation.answered():
             news.append(SaturationChanged(self._resource, self._command, saturated=False, refusals=refusals))
 
     def refused(self, now: float) -> None:
         """Count a refusal by the callee itself."""
+        if self._throttle is None:
+            self._throttle = Throttle()
         self._throttle.refused(now)
 
     def saturates(
@@ -76,7 +84,7 @@ class Callee:
         """Count a refusal as one of a run; return whether the circuit is to open for it."""
         if criticality not in _MATTERS:
             return False
-        saturation = self._saturation
+        saturation = self._saturation = self._saturation or Saturation()
         if saturation.refused(now, settings.handled_patience_s):
             news.append(SaturationChanged(self._resource, self._command, saturated=True, refusals=saturation.refusals))
         return saturation.saturated and settings.on_saturated == "open"

@@ -8,8 +8,9 @@ from groundfault import _context
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.errors import RejectedError, ShedError
 from groundfault.events import CommandDone, Sinks, note_internal_error
+from groundfault.refusals import refusal_in
 from groundfault.vocabulary import Outcome, Reason
-from groundfault.wire import Refusal, refusal_in
+from groundfault.wire import Refusal
 
 __all__ = ["Ending", "classify_error", "classify_result", "had_time", "made", "report", "within_timeout"]
 

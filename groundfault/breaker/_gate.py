@@ -133,7 +133,7 @@ class Gate:
             except Exception as error:  # noqa: BLE001  fail open: an error of ours must not become the caller's
                 note_internal_error("breaker admission", error)
             if isinstance(verdict, Refused) and verdict.probe is not None and self._health is not None:
-                self._health.probe(partial(self._checked, verdict.probe))
+                self._health.probe(now, partial(self._checked, verdict.probe))
             self._tell(news)
         except BaseException:
             # A signal handler raised, and the call will not be made. A probe's slot comes back with its lease.
@@ -294,8 +294,9 @@ class Gate:
         return None
 
     def _asks_health_check(self) -> bool:
-        """Whether the next probe is a health check and no call."""
-        return self.settings.probe == "health_check" and self._circuit.state is not State.CLOSED
+        """Whether the next probe is a health check. After one that hangs it is a call, or nothing would ever close."""
+        asked = self.settings.probe == "health_check" and self._circuit.state is not State.CLOSED
+        return asked and self._health is not None and not self._health.hangs
 
     def _held_back(self) -> bool:
         if self._callee.share >= 1.0 or self._callee.admits(self._draw()):

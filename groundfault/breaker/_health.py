@@ -16,14 +16,14 @@ class HealthGate:
     while it hangs the last known answer stands. ``changed`` is called on that thread after every run.
     """
 
-    __slots__ = ("_answered", "_changed", "_check", "_clock", "_idle", "_ttl_s", "due_at", "healthy")
+    __slots__ = ("_asked", "_changed", "_check", "_clock", "_idle", "_ttl_s", "due_at", "healthy")
 
     def __init__(self, check: Callable[[], bool], ttl_s: float, clock: Clock, changed: Callable[[], None]) -> None:
         self._check = check
         self._ttl_s = ttl_s
         self._clock = clock
         self._changed = changed
-        self._answered: Callable[[bool], None] | None = None
+        self._asked: tuple[float, Callable[[bool], None]] | None = None
         self._idle: list[None] = [None]  # holds one element while no run is under way: popping it claims the run
         self.healthy = True
         self.due_at = float("-inf")
@@ -40,35 +40,51 @@ class HealthGate:
             return
         self.due_at = float("inf")
         try:
-            threading.Thread(target=self._run, name="groundfault-health", daemon=True).start()
+            threading.Thread(target=self._run, args=(now,), name="groundfault-health", daemon=True).start()
         except RuntimeError as error:  # no thread to be had: the last answer stands, the next call tries again
             note_internal_error("health check thread", error)
             self.due_at = now + self._ttl_s
+            self._asked = None
             self._idle.append(None)
 
-    def probe(self, answered: Callable[[bool], None]) -> None:
-        """Ask now, however fresh the last answer is, and hand the answer to ``answered`` on the thread of the run.
+    @property
+    def hangs(self) -> bool:
+        """True while a probe that was asked for is not answered."""
+        return self._asked is not None and not self._idle
 
-        If a run is under way its answer is taken. One that hangs answers nobody: the probe's lease ends without it.
+    def probe(self, now: float, answer: Callable[[bool], None]) -> None:
+        """Ask, however fresh the last answer is, and hand the answer to ``answer`` on the thread of the run.
+
+        The answer of a run that was begun before ``now`` says nothing about it: another one follows that.
         """
-        self._answered = answered  # before the claim: whoever holds the run looks for this after giving it back
-        self._start(self._clock())
+        self._asked = (now, answer)  # before the claim: whoever holds the run looks for this after giving it back
+        self._start(now)
 
     def after_fork(self) -> None:
         """Forget a run that was under way in the parent."""
         self._idle = [None]
-        self._answered = None
+        self._asked = None
         self.due_at = float("-inf")
 
-    def _run(self) -> None:
-        try:
-            healthy = bool(self._check())
-        except BaseException:  # noqa: BLE001  whatever it raises, on a thread of its own, means no
-            healthy = False
-        self.healthy = healthy
-        self.due_at = self._clock() + self._ttl_s
-        self._idle.append(None)
-        answered, self._answered = self._answered, None
-        if answered is not None:
-            answered(healthy)
-        self._changed()
+    def _run(self, began: float) -> None:
+        idle = self._idle
+        while True:
+            try:
+                healthy = bool(self._check())
+            except BaseException:  # noqa: BLE001  whatever it raises, on a thread of its own, means no
+                healthy = False
+            self.healthy = healthy
+            self.due_at = self._clock() + self._ttl_s
+            asked = self._asked
+            if asked is not None and began >= asked[0]:
+                self._asked = None
+                asked[1](healthy)
+            self._changed()
+            idle.append(None)
+            if self._asked is None:
+                return
+            try:  # asked for while this run was under way
+                idle.pop()
+            except IndexError:  # and begun by whoever asked
+                return
+            began = self._clock()

@@ -68,7 +68,8 @@ class BreakerSettings:
         How long its answer stands. Default 1.0.
     ``probe``
         What an open circuit sends as its probe when its sleep window is over:
-        ``call`` (default), the next call; or ``health_check``, which must be set then: no user's call is risked.
+        ``call`` (default), the next call; or ``health_check``, which must be set then: no user's call is risked,
+        unless the check hangs for longer than a probe's lease.
     ``fallback_max_concurrent``
         Callable fallbacks of the command that run at once, at least 1; beyond it the original error is raised.
         Default 100 (Hystrix has 10, for pools of ten threads). None: no limit.

@@ -12,6 +12,7 @@ from yarl import URL
 from groundfault import wire
 from groundfault.breaker import Command
 from groundfault.integrations._http import honored_refusal, hop_headers
+from groundfault.refusals import Joined
 
 __all__ = ["follow", "honored", "is_astray", "label", "strip"]
 
@@ -84,17 +85,8 @@ def strip(request: aiohttp.ClientRequest) -> None:
         del request.headers[name]
 
 
-class _Joined:
-    """Headers as the wire wants them: a repeated one is one value joined by commas."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._headers = response.headers
-
-    def get(self, name: str, /) -> str | None:
-        values = self._headers.getall(name, ())
-        return ", ".join(values) if values else None
-
-
 def honored(response: aiohttp.ClientResponse, request: aiohttp.ClientRequest, command: Command) -> wire.Refusal | None:
     """Return what an annotated 503 says if the host that was asked is believed, else None."""
-    return honored_refusal(response.status, _Joined(response), request.url.host or "", command)
+    if response.status != wire.SHED_STATUS:
+        return None
+    return honored_refusal(response.status, Joined(response.headers.items()), request.url.host or "", command)

@@ -10,12 +10,12 @@ from groundfault.integrations._grpc_wire import (
     HTTP_STATUS,
     PASSED_ON,
     PUSHBACK,
-    Metadata,
     Pairs,
     read_refusal,
     refusal,
     without,
 )
+from groundfault.refusals import Joined
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import Visit
 from groundfault.shedding._rpc import arrive
@@ -71,7 +71,7 @@ class Door:
             return arrive(
                 shedder,
                 self._path,
-                Metadata(context.invocation_metadata()),
+                Joined(context.invocation_metadata()),
                 address_of(context.peer()),
                 wait_s=None if came_at is None else max(shedder.clock() - came_at, 0.0),
                 left_s=_left_s(context),

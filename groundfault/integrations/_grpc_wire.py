@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 
 from groundfault import wire
+from groundfault.refusals import Joined
 from groundfault.vocabulary import Outcome, Reason
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "OUTCOMES",
     "PASSED_ON",
     "PUSHBACK",
-    "Metadata",
     "Pairs",
     "read_refusal",
     "refusal",
@@ -64,29 +64,11 @@ PUSHBACK: Final = "grpc-retry-pushback-ms"
 _RPC_REFUSED: Final = 503  # what UNAVAILABLE is to HTTP; the predicate is the same in both
 
 
-class Metadata:
-    """Metadata by name: ignores case, shows what is repeated as one value joined by commas."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, pairs: Iterable[tuple[str, Any]] | None) -> None:
-        self._values: dict[str, str] = {}
-        for name, value in pairs or ():
-            text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-            folded = name.lower()
-            known = self._values.get(folded)
-            self._values[folded] = text if known is None else f"{known},{text}"
-
-    def get(self, name: str, /) -> str | None:
-        """Return the value of ``name``, or None."""
-        return self._values.get(name.lower())
-
-
 def read_refusal(code: object, trailing: Iterable[tuple[str, Any]] | None) -> wire.Refusal | None:
     """Return what an annotated UNAVAILABLE says; None for every other ending."""
     if code is not _CODE.UNAVAILABLE or not trailing:
         return None
-    return wire.read_refusal(_RPC_REFUSED, Metadata(trailing))
+    return wire.read_refusal(_RPC_REFUSED, Joined(trailing))
 
 
 def without(pairs: Iterable[tuple[str, Any]] | None) -> Pairs:

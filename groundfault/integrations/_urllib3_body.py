@@ -45,7 +45,7 @@ class WatchedBody:
     It must not hold the response: a forgotten one is to be collected at once, and its attempt with it.
     """
 
-    __slots__ = ("_attempt", "_deadline", "_raw", "_response", "_spent_s")
+    __slots__ = ("_attempt", "_began", "_deadline", "_raw", "_response", "_spent_s")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class WatchedBody:
     ) -> None:
         object.__setattr__(self, "_raw", raw)
         self._attempt = attempt
+        self._began = monotonic() - spent_s
         self._spent_s = spent_s
         self._deadline = deadline
         self._response = weakref.ref(response)
@@ -105,10 +106,13 @@ class WatchedBody:
             return read(*args, **kwargs)
         except BaseException as error:
             outcome = outcome_of(error)
+            now = monotonic()
+            spent_s = self._spent_s + now - started
             if outcome is None:
+                self._attempt.excuse(max(0.0, now - self._began - spent_s))  # what the consumer took
                 self._attempt.fail_with(error)
             else:
-                self._attempt.settle(outcome, duration_s=self._spent_s + monotonic() - started, carrier=error)
+                self._attempt.settle(outcome, duration_s=spent_s, carrier=error)
             raise
         finally:
             if self._deadline is not None:

@@ -259,7 +259,10 @@ class GroundFaultAdapter(HTTPAdapter):
             return substitute.response
         if error is not None:
             response.close()
-            raise error from substitute.error
+            try:
+                raise error from substitute.error
+            finally:
+                del error  # or it and this frame, which its traceback names, would keep each other
         return response
 
 

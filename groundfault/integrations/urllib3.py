@@ -189,7 +189,10 @@ class _GuardedPool:
         attempt.settle(outcome, duration_s=spent_s, refusal=refusal, carrier=shed or response)
         if shed is not None:
             _leave(response)
-            raise shed
+            try:
+                raise shed
+            finally:
+                del shed  # or it and this frame, which its traceback names, would keep each other
         return response
 
 

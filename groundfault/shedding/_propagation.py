@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from groundfault._context import Fault, RequestContext
 from groundfault.errors import CircuitOpenError, GroundFaultError, SettingsError, ShedError, ThrottledError
+from groundfault.refusals import refusal_in
 from groundfault.vocabulary import Outcome, Reason
-from groundfault.wire import refusal_in
 
 __all__ = ["PASSED_ON", "Verdict", "of_error", "of_status"]
 

@@ -694,6 +694,7 @@ def test_calls_are_not_described_to_sinks_that_do_not_want_them(way, registry):
 def test_throttled_calls_are_refused_by_share(resource, clock, sink):
     draws = iter([0.3, 0.7])
     command = Resource("saber", registry=Registry(clock=clock, draw=lambda: next(draws)), sinks=[sink]).command("c")
+    command._gate._callee.refused(clock.now)
     command._gate._callee._throttle.share = 0.5
     command._gate._callee._throttle.active = True
     command._gate._callee._throttle._since = clock.now

@@ -178,16 +178,43 @@ def test_as_the_probe_it_lengthens_the_sleep_window(checked, clock, let_go, sink
     assert command.snapshot().state is State.CLOSED
 
 
-def test_as_the_probe_one_that_hangs_costs_a_lease_and_its_late_answer_counts(checked, clock, let_go):
-    check = Check(True, True)
+def test_as_the_probe_one_that_hangs_costs_a_lease_and_the_next_probe_is_a_call(checked, clock, let_go):
+    check = Check(True, False, True)
     command = checked(check)
     for _ in range(3):
         with pytest.raises(CircuitOpenError):
             command.call(int)
-        clock.advance(5.0)  # the lease
-    assert check.runs == 2
+        clock.advance(1.7)
+    assert command.call(lambda: "done") == "done"
+    assert (command.snapshot().state, check.runs) == (State.CLOSED, 2)
+    let_go(check)  # what it says at last is stale
+    assert command.snapshot().state is State.CLOSED
+
+
+def test_as_the_probe_its_answer_counts_after_its_lease(checked, clock, let_go):
+    check = Check(True, True)
+    command = checked(check)
+    with pytest.raises(CircuitOpenError):
+        command.call(int)
+    clock.advance(5.0)
+    attempt = command.begin()  # the next probe, which is not back yet
     let_go(check)
     assert command.snapshot().state is State.CLOSED
+    attempt.settle(Outcome.FAILURE)
+    assert command.snapshot().state is State.CLOSED
+
+
+def test_as_the_probe_an_answer_asked_for_before_the_trip_is_not_taken(resource, trip, clock, let_go):
+    check = Check(True, False)
+    command = resource.command("c", health_check=check, probe="health_check")
+    trip(command)  # the run that the first of these calls has begun is still under way
+    clock.advance(3.75)
+    with pytest.raises(CircuitOpenError):
+        command.call(int)
+    assert check.begun.acquire(timeout=BOUND_S)
+    check.go.release()
+    let_go(check)  # another has followed
+    assert (command.snapshot().state, check.runs) == (State.OPEN, 2)
 
 
 def test_as_the_probe_its_answer_moves_nothing_after_the_circuit_has_moved(checked, let_go):

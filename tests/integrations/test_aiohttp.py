@@ -23,6 +23,7 @@ from groundfault.events import CommandDone
 from groundfault.integrations._aiohttp_answer import response_of
 from groundfault.integrations.aiohttp import Answer, GroundFaultMiddleware
 from groundfault.integrations.cachetools import CachedFallback, NothingRememberedError
+from groundfault.refusals import refusal_in
 from groundfault.vocabulary import Criticality, Outcome, Reason, State
 
 LARGE = 4 * 2**20  # more than aiohttp reads ahead and the kernel keeps
@@ -1077,7 +1078,7 @@ def test_a_websocket_is_one_call_until_it_is_open(world):
             assert await opened.receive_str() == "still here"
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await session.ws_connect(f"http://127.0.0.1:{port}/refuse")
-        assert wire.refusal_in(caught.value) == wire.Refusal(Reason.QUEUE_WAIT, "saber")
+        assert refusal_in(caught.value) == wire.Refusal(Reason.QUEUE_WAIT, "saber")
         await runner.cleanup()
 
     world.run(body, guard={"fallback": cached}, timeout_s=0.5)

@@ -19,13 +19,13 @@ from groundfault.events import CommandDone, RequestSeen, SheddingChanged
 from groundfault.integrations import _grpc_served
 from groundfault.integrations import grpc as adapter
 from groundfault.integrations._grpc_served import address_of, is_exempt
-from groundfault.integrations._grpc_wire import Metadata
 from groundfault.integrations.grpc import (
     AioServerInterceptor,
     GroundFaultInterceptor,
     ServerInterceptor,
     aio_interceptors,
 )
+from groundfault.refusals import Joined
 from groundfault.shedding._rpc import arrive
 from groundfault.shedding.shedder import Shedder
 from groundfault.vocabulary import Criticality, Outcome, Reason
@@ -227,7 +227,7 @@ def echo(request, context):
 
 def annotation(error):
     """Return reason and origin of an annotated UNAVAILABLE, None for every other error."""
-    trailing = Metadata(error.trailing_metadata())
+    trailing = Joined(error.trailing_metadata())
     if trailing.get("x-groundfault") is None:
         assert trailing.get("x-groundfault-reason") is None
         return None
@@ -281,7 +281,7 @@ def test_the_context_is_gRPCs_in_everything_else(serve, dial, stack, kind):  # n
 
     def behave(request, context):
         seen.update(
-            metadata=Metadata(context.invocation_metadata()),
+            metadata=Joined(context.invocation_metadata()),
             peer=context.peer(),
             left_s=context.time_remaining(),
             known=isinstance(context, grpc.ServicerContext | grpc.aio.ServicerContext),
@@ -624,7 +624,7 @@ def test_a_dependencys_fault_is_passed_on(serve, dial, stack, kind, fault, reaso
 
     assert annotation(caught.value) == (reason, origin)
     assert "Ground Fault: " in caught.value.details()
-    assert Metadata(caught.value.trailing_metadata()).get("x-own") == (
+    assert Joined(caught.value.trailing_metadata()).get("x-own") == (
         "kept" if fault is counted_and_ended_late else None
     )
     assert empty(server)
@@ -678,7 +678,7 @@ def test_what_is_the_applications_own_is_left_alone(serve, dial, caplog, stack, 
 
     assert caught.value.code() is code
     assert annotation(caught.value) is None
-    assert Metadata(caught.value.trailing_metadata()).get("x-own") == ("kept" if fault is impostor else None)
+    assert Joined(caught.value.trailing_metadata()).get("x-own") == ("kept" if fault is impostor else None)
     assert empty(server)
 
 
@@ -703,7 +703,7 @@ def test_in_shadow_mode_nothing_that_a_client_sees_changes(serve, dial, caplog, 
 
     code = grpc.StatusCode.UNKNOWN if fault is circuit_open else grpc.StatusCode.UNAVAILABLE
     assert caught.value.code() is code
-    trailing = Metadata(caught.value.trailing_metadata())
+    trailing = Joined(caught.value.trailing_metadata())
     assert trailing.get("x-groundfault-reason") == ("draining" if fault is impostor else None)
 
 
@@ -991,12 +991,12 @@ def test_what_is_exempt(path, exempt):
 
 
 def test_metadata_is_read_as_headers_are():
-    metadata = Metadata([("X-GroundFault", "handled"), ("x-groundfault", "handled"), ("trace-bin", b"\xff")])
+    metadata = Joined([("X-GroundFault", "handled"), ("x-groundfault", "handled"), ("trace-bin", b"\xff")])
 
     assert metadata.get(wire.HANDLED) == "handled,handled"
     assert metadata.get("Trace-Bin") == "\xff"
     assert metadata.get("missing") is None
-    assert Metadata(None).get("missing") is None
+    assert Joined(None).get("missing") is None
 
 
 @pytest.fixture
@@ -1005,7 +1005,7 @@ def shedder(clock):
 
 
 def said(**headers):
-    return Metadata([(f"x-groundfault-{name.replace('_', '-')}", value) for name, value in headers.items()])
+    return Joined([(f"x-groundfault-{name.replace('_', '-')}", value) for name, value in headers.items()])
 
 
 @pytest.mark.parametrize(
@@ -1095,6 +1095,6 @@ def test_rules_see_the_method_and_the_metadata(clock):
     )
 
     listed = arrive(shedder, "/a.B/ListAll", said(), "127.0.0.1", wait_s=0.0, left_s=None)
-    vip = arrive(shedder, "/a.B/Get", Metadata([("x-vip", "1")]), "127.0.0.1", wait_s=0.0, left_s=None)
+    vip = arrive(shedder, "/a.B/Get", Joined([("x-vip", "1")]), "127.0.0.1", wait_s=0.0, left_s=None)
     assert (listed.context.criticality, vip.context.criticality) == (Criticality.SHEDDABLE, Criticality.CRITICAL_PLUS)
     assert listed.context.key == vip.context.key == shedder.key_of("127.0.0.1")

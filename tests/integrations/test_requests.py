@@ -789,3 +789,32 @@ def test_a_body_read_within_a_time_leaves_its_connection_for_the_next(guarded, s
         session.get(server.url + path)
 
     assert server.connections == 1
+
+
+class _Interrupted(BaseException):
+    """What a framework stops a thread or a greenlet with."""
+
+
+def test_an_interruption_of_a_body_is_not_held_against_the_callee_for_its_consumer_s_pace(
+    guarded, server, sink, monkeypatch
+):
+    with guarded(timeout_s=0.2).get(server.url + "/ok", stream=True) as response:
+        monkeypatch.setattr(response.raw, "_began", monotonic() - 10.0)  # ten seconds in the hands of the application
+
+        def interrupted(*_, **__):
+            raise _Interrupted
+
+        monkeypatch.setattr(response.raw._raw, "read", interrupted)
+        with pytest.raises(_Interrupted):
+            response.raw.read()
+    assert outcomes(sink) == [Outcome.IGNORED]
+
+
+def test_an_error_for_a_shed_does_not_hold_the_frame_that_raised_it(guarded, server):
+    session = guarded(adapter={"on_shed": "raise"})
+    with pytest.raises(errors.ShedError) as caught:
+        session.get(server.url + "/shed")
+    frame = caught.value.__traceback__.tb_next
+    while frame is not None:
+        assert caught.value not in [value for name, value in frame.tb_frame.f_locals.items() if name == "error"]
+        frame = frame.tb_next
