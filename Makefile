@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test lint bench conformance soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /'
@@ -30,16 +30,22 @@ lint: $(STAMP)  ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## costs, accuracy and goodput, beside the peers in the same run (about 10 minutes)
+bench: $(STAMP)  ## costs, accuracy and goodput, beside the peers in the same run (about a quarter of an hour)
 	$(BIN)/python bench/breaker_cost.py
+	$(BIN)/python bench/adapter_cost.py --quick
 	$(BIN)/python bench/shell_cost.py --quick
 	$(BIN)/python bench/shed_cost.py --quick
 	$(BIN)/python bench/wait_accuracy.py --trials 2
 	$(BIN)/python bench/overload.py --quick
+	$(BIN)/python bench/cascade.py --quick
 
-soak: $(STAMP)  ## ten times as many random cases, then ten minutes of fuzzing (about half an hour)
+conformance: $(STAMP)  ## the field's hard cases, against every breaker installed (about 4 minutes)
+	$(BIN)/python tests/conformance $(ARGS)
+
+soak: $(STAMP)  ## ten times as many random cases, lost permits, then ten minutes of fuzzing (about three quarters of an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group soak
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m 'not e2e' $(ARGS)
+	$(BIN)/python soak/permits.py
 	$(BIN)/python soak/fuzz_headers.py --seconds 600
 
 clean:  ## remove what the other targets made
