@@ -274,6 +274,10 @@ def library(request):
     return request.param
 
 
+# For tests that wait: the two modules are one text, which a test below holds them to.
+one_library = pytest.mark.parametrize("library", ["httpx"], indirect=True)
+
+
 @pytest.fixture(params=["sync", "async"])
 def color(request):
     return request.param
@@ -512,6 +516,7 @@ def test_a_strangers_annotation_is_an_ordinary_failure(way, guarded, sink):
     ],
 )
 @pytest.mark.parametrize("streamed", [False, True])
+@one_library
 def test_a_body_that_stalls_or_breaks_speaks_against_the_callee(
     way, guarded, server, registry, sink, path, timeout_s, outcome, streamed
 ):
@@ -660,6 +665,7 @@ def test_a_forgotten_response_gives_its_permit_back(way, guarded, server, regist
     assert snapshot.counts[Outcome.IGNORED] == 1
 
 
+@one_library
 def test_the_time_that_a_consumer_takes_is_not_the_callees(way, guarded, server, sink):
     response = way.stream(guarded(timeout_s=1.5), server.url + "/slow-chunks")
     read = b""
@@ -672,6 +678,7 @@ def test_the_time_that_a_consumer_takes_is_not_the_callees(way, guarded, server,
     assert sink.of(CommandDone)[0].duration_s < 1.5
 
 
+@one_library
 def test_a_5xx_settles_at_once_and_its_body_is_bounded_still(way, guarded, server, registry, sink):
     response = way.stream(guarded(timeout_s=1.0), server.url + "/drip-500")
 
@@ -682,6 +689,7 @@ def test_a_5xx_settles_at_once_and_its_body_is_bounded_still(way, guarded, serve
     assert outcomes(sink) == [Outcome.FAILURE]
 
 
+@one_library
 def test_a_command_without_a_timeout_of_its_own_streams_for_as_long_as_it_likes(way, registry, server, sink):
     saber = Resource("saber", registry=registry, sinks=[sink], timeout_s=0.2)
     saber.command("events").tune(timeout_s=None)
@@ -700,6 +708,7 @@ FOREVER = ["/hang", "/drip-head", "/drip", "/drip-chunk-head", "/stalling-body"]
 
 @pytest.mark.parametrize("timeout", [None, 15.0])
 @pytest.mark.parametrize("path", FOREVER)
+@one_library
 def test_the_commands_timeout_bounds_the_whole_call(way, guarded, server, registry, sink, path, timeout):
     began = monotonic()
     with pytest.raises(way.lib.TimeoutException, match=r"saber/get took longer than its timeout of 0\.2 s") as caught:
@@ -720,6 +729,7 @@ def test_a_shorter_timeout_of_the_request_itself_is_the_librarys_own(way, guarde
     assert outcomes(sink) == [Outcome.TIMEOUT]
 
 
+@one_library
 def test_waiting_for_a_connection_of_the_pool_is_bounded(way, guarded, server, sink):
     client = guarded(transport={"limits": way.lib.Limits(max_connections=1)}, timeout_s=1.0)
     response = way.stream(client, server.url + "/stalling-body")
@@ -753,6 +763,7 @@ def test_running_out_of_a_callers_tiny_budget_is_neutral(way, guarded, server, s
     assert outcomes(sink) == [Outcome.IGNORED]
 
 
+@one_library
 def test_running_out_of_nearly_the_whole_timeout_is_not(way, guarded, server, sink, serving):
     serving.deadline = monotonic() + 0.9
     with pytest.raises(way.lib.TimeoutException):
@@ -771,6 +782,7 @@ def test_a_budget_already_gone_sends_nothing(way, guarded, server, registry, sin
     assert in_flight(registry) == 0
 
 
+@one_library
 def test_a_shed_whose_body_stalls_is_given_up_in_time_and_is_a_timeout(way, guarded, server, sink):
     response = way.get(guarded(timeout_s=1.0), server.url + "/shed-stalling")
 
@@ -919,6 +931,7 @@ def test_a_fallback_that_raises_leaves_the_original_response(way, guarded, serve
 
 
 @pytest.mark.parametrize("path", ["/stalling-body", "/cut-body", "/hang", "/broken", "/plain-503", "/shed"])
+@one_library
 def test_the_error_the_application_sees_is_found_in_the_ledger(way, guarded, server, serving, path):
     with pytest.raises(way.lib.HTTPError) as caught:
         way.get(guarded(timeout_s=1.0), server.url + path).raise_for_status()
@@ -998,6 +1011,7 @@ def test_a_cancellation_from_outside_stays_one(asynchronous, server, registry, s
     assert in_flight(registry) == 0
 
 
+@one_library
 def test_a_consumer_that_dawdles_and_is_canceled_says_nothing_about_the_callee(asynchronous, server, registry, sink):
     way = asynchronous
     resource = Resource("saber", registry=registry, sinks=[sink], timeout_s=1.0)
@@ -1056,6 +1070,7 @@ async def storm(client, server, chance, *, waves, crowd, canceled):
 
 
 @pytest.mark.parametrize("with_fallback", [False, True])
+@one_library
 def test_a_storm_of_cancellations_leaves_nothing_in_flight(asynchronous, server, registry, with_fallback):
     way, chance = asynchronous, random.Random(7)
 
@@ -1235,6 +1250,7 @@ def test_an_answer_from_memory_is_settled(way, guarded, registry, sink, status, 
     assert in_flight(registry) == 0
 
 
+@one_library
 def test_an_application_in_the_same_process_is_guarded_as_any_other(asynchronous, registry, sink):
     way = asynchronous
 
@@ -1494,6 +1510,7 @@ def multiplexing():
 
 
 @pytest.mark.e2e
+@one_library
 def test_a_call_whose_time_is_up_leaves_its_http2_connection_to_the_others(way, multiplexing, registry):
     url = multiplexing
     inner = way.default_class(http1=False, http2=True)
@@ -1563,6 +1580,7 @@ def test_a_shedder_that_drains_is_heard(way, guarded, serve, sink):
     assert outcomes(sink) == [Outcome.SUCCESS, Outcome.SHED]
 
 
+@one_library
 def test_a_fault_two_services_down_is_counted_by_the_breaker_next_to_it_alone(
     way, guarded, serve, registry, sink, server
 ):
