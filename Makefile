@@ -22,7 +22,12 @@ demo: $(STAMP)  ## the Gronk spike on a real chain of services, three times; wri
 	$(BIN)/groundfault demo $(ARGS)
 
 test: $(STAMP) lint  ## linters, types, contracts and every test (under 10 minutes)
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not e2e'  # these mostly wait for sockets
+	$(BIN)/python -m pytest -m e2e  # these measure, so they want the machine for themselves
+endif
 
 lint: $(STAMP)  ## ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
