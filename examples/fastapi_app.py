@@ -5,29 +5,33 @@ a dependency's failure: an annotated 503, at first with the reason ``dependency`
 """
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import httpx2
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import PlainTextResponse
 
-from groundfault import LoadShedder, Resource, Shedder
+from groundfault import LoadShedder, Shedder
+from groundfault.integrations.httpx2 import AsyncGroundFaultTransport
 
 SABER = os.environ.get("SABER", "http://127.0.0.1:9")
 
 shedder = Shedder(service="grouper")
-get_entrants = Resource("saber").command("get_entrants", timeout_s=0.5)
 
-app = FastAPI(default_response_class=PlainTextResponse)
+
+@asynccontextmanager
+async def lifespan(running: FastAPI) -> AsyncIterator[None]:
+    """Keep one client, and with it its connections, for as long as the application runs."""
+    transport = AsyncGroundFaultTransport("saber", command="get_entrants", timeout_s=0.5, max_concurrent=50)
+    async with httpx2.AsyncClient(base_url=SABER, transport=transport) as client:
+        running.state.saber = client
+        yield
+
+
+app = FastAPI(default_response_class=PlainTextResponse, lifespan=lifespan)
 app.add_middleware(LoadShedder, shedder=shedder)  # after all other middleware: the last one stands outermost
-
-
-@get_entrants
-async def ask_saber() -> str:
-    """Return what saber says; raise what httpx2 raises."""
-    async with httpx2.AsyncClient() as client:
-        answer = await client.get(f"{SABER}/entrants")
-        return answer.raise_for_status().text
 
 
 def contest(number: int = 1) -> int:
@@ -48,9 +52,11 @@ def in_a_thread() -> str:
 
 
 @app.get("/entrants")
-async def entrants() -> str:
-    """Answer with what saber says."""
-    return await ask_saber()
+async def entrants(request: Request) -> str:
+    """Answer with what saber says; raise what httpx2 raises."""
+    client: httpx2.AsyncClient = request.app.state.saber
+    answer = await client.get("/entrants")
+    return answer.raise_for_status().text
 
 
 @app.get("/signal")

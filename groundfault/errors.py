@@ -131,10 +131,14 @@ class ShedError(GroundFaultError):
 
 
 class CommandTimeoutError(GroundFaultError, TimeoutError):
-    """The call took longer than ``timeout_s`` seconds."""
+    """The call took longer than ``timeout_s`` seconds; with 0.0 it was not made, for its caller has given up."""
 
     def __init__(self, resource: str, command: str, timeout_s: float) -> None:
-        super().__init__(f"{resource}/{command} took longer than its timeout of {timeout_s:g} s")
+        super().__init__(
+            f"{resource}/{command} took longer than its timeout of {timeout_s:g} s"
+            if timeout_s > 0
+            else f"{resource}/{command} was not called: the request being served has no time left"
+        )
         self.resource = resource
         self.command = command
         self.timeout_s = timeout_s

@@ -24,8 +24,10 @@ __all__ = [
     "BacklogWarning",
     "CircuitChanged",
     "CommandDone",
+    "CommandFailing",
     "ConcurrencyChanged",
     "Event",
+    "HealthChanged",
     "RequestSeen",
     "SaturationChanged",
     "SettingsChanged",
@@ -168,6 +170,32 @@ class BacklogWarning:
 
 
 @dataclass(slots=True)
+class HealthChanged:
+    """A command's health check gives another answer than before. ``error``: the type of what it raised instead."""
+
+    resource: str
+    command: str
+    healthy: bool
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class CommandFailing:
+    """A call has failed or timed out; said of the first, then once a minute at most for each command.
+
+    So that a log tells of a callee in trouble before, or without, its circuit trips. ``error_type`` is that of the
+    exception, ``status`` that of the answer; neither says more, for texts and addresses may hold what is secret.
+    """
+
+    resource: str
+    command: str
+    outcome: Outcome
+    duration_s: float
+    error_type: str | None = None
+    status: int | None = None
+
+
+@dataclass(slots=True)
 class SettingsChanged:
     """Settings were swapped. ``component`` is ``resource/command`` or the service."""
 
@@ -185,6 +213,8 @@ Event = (
     | SaturationChanged
     | SheddingChanged
     | BacklogWarning
+    | HealthChanged
+    | CommandFailing
     | SettingsChanged
 )
 Sink = Callable[[Event], None]
@@ -229,24 +259,22 @@ def _hand(sink: Sink, event: Event) -> None:
 
 def name_of(event: Event) -> str:
     """Return the event's dotted name, the same in every log and webhook."""
-    if isinstance(event, CircuitChanged):
-        return f"circuit.{event.new.value.replace('-', '_')}"
-    if isinstance(event, ConcurrencyChanged):
-        return f"command.concurrency_{event.level}"
-    if isinstance(event, ThrottleChanged):
-        return "command.throttle_started" if event.admitted_share < 1 else "command.throttle_ended"
-    if isinstance(event, SaturationChanged):
-        return "command.saturated" if event.saturated else "command.answering"
-    if isinstance(event, SheddingChanged):
-        return "server.shedding_started" if event.shedding else "server.shedding_ended"
-    return _NAMES[type(event)]
+    name = _NAMES[type(event)]
+    return name if isinstance(name, str) else name(event)
 
 
-_NAMES = {
+_NAMES: dict[type, str | Callable[[Any], str]] = {
     BacklogWarning: "server.backlog_high",
+    CircuitChanged: lambda event: f"circuit.{event.new.value.replace('-', '_')}",
     CommandDone: "command.done",
+    CommandFailing: "command.failing",
+    ConcurrencyChanged: lambda event: f"command.concurrency_{event.level}",
+    HealthChanged: lambda event: "command.healthy" if event.healthy else "command.unhealthy",
     RequestSeen: "request.seen",
+    SaturationChanged: lambda event: "command.saturated" if event.saturated else "command.answering",
     SettingsChanged: "settings.changed",
+    SheddingChanged: lambda event: "server.shedding_started" if event.shedding else "server.shedding_ended",
+    ThrottleChanged: lambda event: "command.throttle_started" if event.admitted_share < 1 else "command.throttle_ended",
 }
 
 
@@ -257,6 +285,8 @@ _WARN = frozenset(
         "command.concurrency_full",
         "command.throttle_started",
         "command.saturated",
+        "command.failing",
+        "command.unhealthy",
         "server.backlog_high",
         "server.shedding_started",
     }

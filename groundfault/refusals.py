@@ -55,6 +55,9 @@ def refusal_in(thing: object) -> Refusal | None:
 
 
 def _refusal_of_rpc(error: Any) -> Refusal | None:
+    # A stream of gRPC's is an error too, and to ask one that goes on how it ended would wait for that.
+    if not getattr(error, "done", bool)() and getattr(error, "is_active", bool)():
+        return None
     if getattr(error.code(), "name", None) != "UNAVAILABLE":
         return None
     return read_refusal(SHED_STATUS, Joined(error.trailing_metadata()))

@@ -12,10 +12,11 @@ from typing import Any, Final
 from groundfault._clock import Clock
 from groundfault._context import serving
 from groundfault.breaker._ending import Ending, classify_error, classify_result, report
-from groundfault.breaker._gate import Gate, Refused
+from groundfault.breaker._gate import Gate
 from groundfault.breaker._isolation import GivenUp, run_on_thread
 from groundfault.breaker._machine import Permit
 from groundfault.breaker._period import Period
+from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.errors import CircuitOpenError, CommandTimeoutError, GroundFaultError
@@ -310,6 +311,9 @@ class Course:
                 value = await self.gate.fallbacks.arun(self.gate.settings, fallback, args, kwargs)
         except Exception as error:  # noqa: BLE001  as above
             return self._without_fallback(ending, error)
+        except BaseException:  # canceled: the call has ended all the same
+            self._say(ending)
+            raise
         return self._say(ending, value)
 
     def _without_fallback(self, ending: Ending, error: Exception) -> Any:
@@ -332,9 +336,10 @@ class Course:
 def _within_budget(timeout_s: float | None, started: float) -> float | None:
     """Return the bound of a call: its timeout, or what the request being served has left if that is less."""
     context = serving.get()
-    if context is None or context.deadline is None:
+    deadline = context.deadline if context is not None else None  # once: the end of the request takes it away
+    if deadline is None:
         return timeout_s
-    left_s = max(context.deadline - started, LEAST_TIMEOUT_S)
+    left_s = max(deadline - started, LEAST_TIMEOUT_S)
     return left_s if timeout_s is None else min(timeout_s, left_s)
 
 

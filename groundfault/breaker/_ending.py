@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from groundfault import _context
+from groundfault._clock import monotonic
+from groundfault.breaker._machine import AGAINST
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.errors import RejectedError, ShedError
-from groundfault.events import CommandDone, Sinks, note_internal_error
+from groundfault.events import CommandDone, CommandFailing, Sinks, note_internal_error
 from groundfault.refusals import refusal_in
 from groundfault.vocabulary import Outcome, Reason
 from groundfault.wire import Refusal
@@ -19,6 +21,9 @@ _RECOVERABLE = frozenset(Outcome) - {Outcome.SUCCESS, Outcome.IGNORED}
 _MADE = frozenset({Outcome.SUCCESS, Outcome.FAILURE, Outcome.TIMEOUT, Outcome.SHED, Outcome.IGNORED})
 
 _REASONS = {Outcome.CIRCUIT_OPEN: Reason.CIRCUIT_OPEN, Outcome.THROTTLED: Reason.THROTTLED}
+
+_TELL_S: Final = 60.0
+_told: dict[tuple[str, str], float] = {}  # as long as there are commands: their number is bounded
 
 # Interruptions that come from the process or from a generator's consumer and never from a deadline.
 _UNTIMED = (KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -66,7 +71,7 @@ class Ending:
         A rejection or shed of a command inside says nothing about this one's callee, and leaves the caller without.
         """
         carrier = self.carrier
-        if isinstance(carrier, (RejectedError, ShedError)):
+        if self.outcome is Outcome.IGNORED and isinstance(carrier, (RejectedError, ShedError)):
             return True
         return self.recoverable and (not isinstance(carrier, BaseException) or isinstance(carrier, Exception))
 
@@ -160,6 +165,8 @@ def report(resource: str, command: str, ending: Ending, sinks: Sinks, *, fallbac
             origin = refusal.origin if refusal is not None and outcome is Outcome.SHED else None
             kept = None if isinstance(carrier, _SHARED) else carrier
             context.note(_context.Fault(resource, command, outcome, reason, origin, kept))
+    if outcome in AGAINST and ending.shadowed is None:
+        _tell_failing(resource, command, ending, sinks)
     if sinks.calls:
         sinks.call(
             CommandDone(
@@ -175,3 +182,24 @@ def report(resource: str, command: str, ending: Ending, sinks: Sinks, *, fallbac
                 caller=context.caller if context is not None else None,
             )
         )
+
+
+def _tell_failing(resource: str, command: str, ending: Ending, sinks: Sinks) -> None:
+    now, name = monotonic(), (resource, command)
+    last = _told.get(name)
+    if last is not None and now - last < _TELL_S:
+        return
+    _told[name] = now
+    carrier = ending.carrier
+    error_type = type(carrier).__name__ if isinstance(carrier, BaseException) else None
+    status = getattr(carrier, "status_code", None) if error_type is None else None
+    sinks.change(
+        CommandFailing(
+            resource,
+            command,
+            ending.outcome,
+            ending.duration_s,
+            error_type,
+            status if isinstance(status, int) else None,
+        )
+    )

@@ -80,7 +80,7 @@ class Fallbacks:
     async def arun(self, settings: BreakerSettings, fallback: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Do as :meth:`run`, awaiting what the fallback returns if need be; only that can be cut short."""
         self.enter(settings)
-        scope = asyncio.timeout(None)
+        scope: asyncio.Timeout | None = None  # not made without need: it asks for asyncio's loop
         try:
             value = fallback(*args, **kwargs)
             if not inspect.isawaitable(value):
@@ -92,7 +92,7 @@ class Fallbacks:
                 return await value
         except Exception as error:
             self.count(served=False)
-            if isinstance(error, TimeoutError) and scope.expired():
+            if isinstance(error, TimeoutError) and scope is not None and scope.expired():
                 raise self._too_late(settings.fallback_timeout_s) from error
             raise
         finally:

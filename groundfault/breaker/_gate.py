@@ -8,7 +8,7 @@ The gate decides under the lock and tells the sinks after it.
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from groundfault import _context
 from groundfault._clock import Clock
@@ -16,9 +16,10 @@ from groundfault._family import Family
 from groundfault.breaker._bulkhead import FULL, NORMAL, Bulkhead
 from groundfault.breaker._callee import Callee
 from groundfault.breaker._fallback import Fallbacks
-from groundfault.breaker._health import HealthGate
+from groundfault.breaker._health import HealthGate, HealthNews
 from groundfault.breaker._machine import AGAINST, Change, Circuit, Permit
 from groundfault.breaker._period import Period
+from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import Rolling
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
@@ -27,26 +28,17 @@ from groundfault.events import (
     CircuitChanged,
     ConcurrencyChanged,
     Event,
+    HealthChanged,
     SettingsChanged,
     Sinks,
     note_internal_error,
 )
 from groundfault.vocabulary import Criticality, Mode, Outcome, State
 
-__all__ = ["Gate", "Refused"]
+__all__ = ["Gate"]
 
 _UNGUARDED: Final = Permit(-1)
 """For a call that goes ahead because the gate itself failed: it belongs to no generation, so it moves nothing."""
-
-
-class Refused(NamedTuple):
-    """A call that is not to be made, or in shadow mode (``enforced`` false) would not have been."""
-
-    outcome: Outcome
-    error: RejectedError
-    enforced: bool
-    probe: Permit | None = None
-    """Issued to the health check in place of this call, which is to start it."""
 
 
 class Gate:
@@ -289,7 +281,7 @@ class Gate:
         if self._held_back():
             error = ThrottledError(self.resource, self.command, self._callee.share)
             return Refused(Outcome.THROTTLED, error, enforced)
-        if self._health is not None and not self._health.healthy and not self._asks_health_check():
+        if self._health is not None and self._health.refuses(now, settings.lease_s) and not self._asks_health_check():
             return Refused(Outcome.UNHEALTHY, UnhealthyError(self.resource, self.command), enforced)
         return None
 
@@ -379,9 +371,11 @@ class Gate:
             return None
         return HealthGate(check, self.settings.health_check_ttl_s, self._clock, self._health_checked)
 
-    def _health_checked(self) -> None:
+    def _health_checked(self, news: HealthNews | None) -> None:
         with self._lock:
             self._renew()
+        if news is not None:
+            self._tell([HealthChanged(self.resource, self.command, news.healthy, news.error)])
 
     def _circuit_changed(self, change: Change) -> CircuitChanged:
         context = _context.current()

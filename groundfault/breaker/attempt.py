@@ -9,9 +9,9 @@ from groundfault import _context
 from groundfault._clock import Clock
 from groundfault.breaker._course import LEAST_TIMEOUT_S, SHADOWED
 from groundfault.breaker._ending import Ending, classify_error, had_time, made, report, within_timeout
-from groundfault.breaker._gate import Gate, Refused
+from groundfault.breaker._gate import Gate
+from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import FOLD_AT
-from groundfault.errors import BulkheadFullError, CommandTimeoutError
 from groundfault.events import Sinks
 from groundfault.vocabulary import Outcome
 from groundfault.wire import Refusal
@@ -26,8 +26,10 @@ class _Later(Enum):
 LATER: Final = _Later.LATER
 """Says that a fallback, if one is due, is tried by :meth:`Attempt.serve`."""
 
-Fallback = bool | Callable[[], bool] | Literal[_Later.LATER]
-"""Whether something else is served, or what serves it and says whether it could, or that it will be tried later."""
+Fallback = bool | Callable[[], object] | Literal[_Later.LATER]
+"""Whether something else is served, or what serves it, or that it will be tried later."""
+
+_NEARLY: Final = 0.9  # of a bound: client libraries round, and a timer may ring a moment early
 
 
 class Attempt:
@@ -38,6 +40,8 @@ class Attempt:
     It is never below a millisecond, for client libraries refuse a timeout of zero.
     ``capped`` is true if the budget is the bound; running out of it is then neutral unless the callee was given
     at least half of its own timeout, because a caller in a hurry must not trip the circuit for everybody.
+
+    ``served`` is what a callable fallback served, ``fallback_error`` what it raised; None before, and without one.
 
     As a context manager it ends as a success, or as what the exception means, unless it was settled inside.
     The exception is always re-raised as it is. Neither entering nor leaving waits, so ``with`` is right in coroutines.
@@ -57,6 +61,8 @@ class Attempt:
         "_started",
         "_untold",
         "capped",
+        "fallback_error",
+        "served",
         "timeout_s",
     )
 
@@ -67,6 +73,8 @@ class Attempt:
         # One element while the permit is held: popping it is what makes settling happen once, from whatever thread.
         self._open: list[None] | None = None
         self._untold: Ending | None = None
+        self.served: Any = None
+        self.fallback_error: Exception | None = None
 
     def begin(self, *, fallback: Fallback = False) -> Self:
         """Take the permit. Raises RejectedError if the call must not be made; ``fallback``: see :meth:`settle`."""
@@ -99,8 +107,9 @@ class Attempt:
         context = _context.serving.get()
         self.timeout_s = settings.timeout_s
         self.capped = False
-        if context is not None and context.deadline is not None:
-            left_s = max(context.deadline - started, LEAST_TIMEOUT_S)
+        deadline = context.deadline if context is not None else None
+        if deadline is not None:
+            left_s = max(deadline - started, LEAST_TIMEOUT_S)
             if self.timeout_s is None or left_s < self.timeout_s:
                 self.timeout_s = left_s
                 self.capped = True
@@ -121,8 +130,9 @@ class Attempt:
         ``refusal``: what an annotated 503 said, for ``SHED``. Without one it slows nobody down.
         ``carrier``: the exception or response that the application gets to see.
         ``fallback``: whether something else is served instead, so that the request being served has no fault;
-        or a callable that serves it and returns whether it could. It must not raise, and is called where a fallback
-        is due, after the permit has been given back; or ``LATER``, which :meth:`serve` must follow.
+        or a callable that serves it, called where a fallback is due, after the permit has been given back:
+        what it returns is then ``served``, None and False meaning nothing, and what it raises ``fallback_error``;
+        or ``LATER``, which :meth:`serve` must follow.
 
         A success or a shed that took longer than the setting ``timeout_s`` counts as a timeout,
         and a shed as a failure where ``honor_handled`` is false.
@@ -156,7 +166,7 @@ class Attempt:
             if self._sinks.calls:
                 report(gate.resource, gate.command, Ending(outcome, duration_s), self._sinks, fallback=False)
             return
-        if outcome is Outcome.TIMEOUT and self.capped and not had_time(self._settings, duration_s):
+        if outcome is Outcome.TIMEOUT and self._ran_out(duration_s) and not had_time(self._settings, duration_s):
             outcome = Outcome.IGNORED
         outcome, late = within_timeout(outcome, self._settings, duration_s)
         self._end(
@@ -170,7 +180,7 @@ class Attempt:
         held = bool(self._open)
         ended = self._clock()
         duration_s = ended - self._started if held else 0.0
-        outcome, refusal = classify_error(error, self._settings, duration_s, capped=self.capped)
+        outcome, refusal = classify_error(error, self._settings, duration_s, capped=self._ran_out(duration_s))
         if held:
             self.settle(outcome, duration_s=duration_s, refusal=refusal, carrier=error, fallback=fallback)
         return outcome
@@ -217,6 +227,12 @@ class Attempt:
         self._leave()
         self._gate.period.tallies.append(Outcome.IGNORED)
 
+    def _ran_out(self, duration_s: float) -> bool:
+        """Whether it was the request's budget that ended the call, and no shorter timeout of the client library's."""
+        if not self.capped or self.timeout_s is None:
+            return False
+        return self.timeout_s <= LEAST_TIMEOUT_S or duration_s >= _NEARLY * self.timeout_s
+
     def _leave(self) -> None:
         if self._shadowed is None:  # a call that shadow mode let through was never counted in flight
             self._in_flight.pop()
@@ -240,11 +256,15 @@ class Attempt:
             gate.fallbacks.count(served=True)
         report(gate.resource, gate.command, ending, self._sinks, fallback=served)
 
-    def _serve(self, fallback: Callable[[], bool]) -> bool:
+    def _serve(self, fallback: Callable[[], object]) -> bool:
         try:
-            return bool(self._gate.fallbacks.run(self._gate.settings, fallback, (), {}))
-        except (BulkheadFullError, CommandTimeoutError):  # no place for it, or it took too long
+            # What it returns in time: one that was given up may still be running, and has nothing more to say.
+            served = self._gate.fallbacks.run(self._gate.settings, fallback, (), {})
+        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
+            self.fallback_error = error
             return False
+        self.served = None if served is False else served
+        return self.served is not None
 
 
 class UnguardedAttempt(Attempt):

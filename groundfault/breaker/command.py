@@ -86,6 +86,7 @@ class Command:
         Raises what ``fn`` raises, always the original; RejectedError if the call is not made;
         TypeError if ``fn`` returned a coroutine, which needs :meth:`acall`.
         ``timeout_s`` is measured: a late result is returned and counts as a timeout.
+        With ``isolation="thread"`` it is enforced: CommandTimeoutError, and ``fn`` is left to itself.
         """
         course = self._course
         gate = course.gate

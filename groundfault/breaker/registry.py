@@ -50,9 +50,12 @@ class _Made(NamedTuple):
             declared["classify"], asked["classify"] = self.classify, classify
         for field, value in asked.items():
             if value is not declared[field] and value != declared[field]:
+                advice = "change a command in use with tune()"
+                if field in {"fallback", "classify"}:
+                    advice = "make that function once, at import, or give each application a Registry of its own"
                 raise SettingsError(
                     f"{field} of {self.command.resource}/{self.command.name} must be {declared[field]!r} "
-                    f"as where it was first asked for, not {value!r}; change a command in use with tune()"
+                    f"as where it was first asked for, not {value!r}; {advice}"
                 )
 
 
@@ -192,6 +195,10 @@ class Resource:
         """Return this handle: a copy would stand for the same commands."""
         return self
 
+    def existing(self, name: str) -> Command | None:
+        """Return the command ``name`` if it has been made."""
+        return self._registry.get(self.name, name)
+
     def command(
         self,
         name: str,
@@ -204,7 +211,8 @@ class Resource:
 
         ``fallback``: a value, or a callable that is given the call's own arguments; None is a value like any other.
         It is served for a call that is refused, fails, times out or is shed, and counted apart.
-        It runs outside every limit: give one that can be slow a command of its own.
+        A callable runs outside the command's limits and within its own: ``fallback_max_concurrent`` and
+        ``fallback_timeout_s``.
         ``classify`` looks at a result and returns its outcome, None for a success.
         ``settings``: see BreakerSettings; those not given come from the resource.
         Asking again returns the same command; asking again with other settings raises SettingsError.

@@ -1,7 +1,9 @@
 """What a page, a scrape or a console needs to know about one command, as one frozen value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
 
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.vocabulary import Mode, Outcome, State
@@ -45,3 +47,19 @@ class CommandSnapshot:
     sleep_window_s: float
     trips: int
     settings: BreakerSettings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything by name, in what JSON can hold: functions and types by their names."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, BreakerSettings):
+        value = value.as_dict()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(held) for key, held in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(held) for held in value]
+    return getattr(value, "__qualname__", repr(value)) if callable(value) else value

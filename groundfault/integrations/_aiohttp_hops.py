@@ -20,8 +20,9 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class _Redirect(NamedTuple):
-    """Where the request under way has been sent, and where it was meant for."""
+    """Where the request under way has been sent, where it was meant for, and whose request it is."""
 
+    owner: object
     home: URL
     target: URL
 
@@ -30,32 +31,36 @@ class _Redirect(NamedTuple):
 _redirect: ContextVar[_Redirect | None] = ContextVar("groundfault_aiohttp_redirect", default=None)
 
 
-def is_astray(request: aiohttp.ClientRequest) -> bool:
-    """Return whether a redirect has led the request to another service than it was meant for."""
+def is_astray(request: aiohttp.ClientRequest, owner: object) -> bool:
+    """Return whether a redirect has led the request to another service than it was meant for.
+
+    ``owner``: the middleware that asks; what another one's request left behind says nothing about this one.
+    """
     redirect = _redirect.get()
     return (
         redirect is not None
+        and redirect.owner is owner
         and _origin(request.url) == _origin(redirect.target)
         and not _same_service(redirect.home, request.url)
     )
 
 
-def follow(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse | None) -> None:
+def follow(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse | None, owner: object) -> None:
     """Take note of where the response sends the request; None: there is none."""
     before = _redirect.get()
     redirect = None
     if response is not None and response.status in _REDIRECTS:
         location = response.headers.get("Location") or response.headers.get("URI")
         if location is not None:
-            home = before.home if before is not None and is_astray(request) else request.url
-            redirect = _target(home, request.url, location)
+            home = before.home if before is not None and is_astray(request, owner) else request.url
+            redirect = _target(owner, home, request.url, location)
     if redirect is not before:
         _redirect.set(redirect)
 
 
-def _target(home: URL, url: URL, location: str) -> _Redirect | None:
+def _target(owner: object, home: URL, url: URL, location: str) -> _Redirect | None:
     try:
-        return _Redirect(home, url.join(URL(location)))
+        return _Redirect(owner, home, url.join(URL(location)))
     except ValueError:  # aiohttp will say so
         return None
 

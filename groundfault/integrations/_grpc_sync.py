@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import grpc
 
 from groundfault import errors
-from groundfault.breaker import Resource
+from groundfault.breaker import Attempt, Resource
 from groundfault.events import Sink, note_internal_error
 from groundfault.integrations._grpc_client import Ending, Exchange, Guard, rejected
 from groundfault.integrations._grpc_errors import CommandTimeoutError
@@ -99,9 +99,11 @@ class GroundFaultInterceptor(
         if command.disabled:
             return continuation(details, request)
         substitute = _Substitute(guard.fallback, details.method, request)
+        attempt = command.attempt()
         try:
-            attempt = command.begin(fallback=substitute.serve)
+            attempt.begin(fallback=substitute.serve)
         except errors.RejectedError as rejection:
+            substitute.collect(attempt)
             return substitute.instead_of(rejected(rejection))
         exchange = Exchange(guard, command, attempt)
         try:
@@ -112,12 +114,14 @@ class GroundFaultInterceptor(
             return late
         except BaseException as error:
             exchange.broke(error, fallback=substitute.serve)
+            substitute.collect(attempt)
             if substitute.call is not None:
                 return substitute.call
             raise
         if not _is_over(call):
             return _Pending(call, exchange)
         exchange.complete(lambda: _ending_of(call), fallback=substitute.serve)
+        substitute.collect(attempt)
         return substitute.instead_of(exchange.shed or call)
 
     def _streamed(self, continuation: Continuation, details: Any, request: Any, *, streamed: bool) -> Any:
@@ -184,17 +188,15 @@ class _Substitute:
         self.call: _Served | None = None
         self.error: Exception | None = None
 
-    def serve(self) -> bool:
-        if self._fallback is None:
-            return False
-        try:
-            self.call = _Served(self._fallback(self._method, self._request))
-        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-            self.error = error
-            if not isinstance(error, errors.GroundFaultError):  # such as a rejection, which has been counted
-                note_internal_error("fallback of the gRPC interceptor", error)
-            return False
-        return True
+    def serve(self) -> "_Served | None":
+        return None if self._fallback is None else _Served(self._fallback(self._method, self._request))
+
+    def collect(self, attempt: Attempt) -> None:
+        """Take what ``attempt`` was served, after it was refused or settled with ``serve``."""
+        self.call = attempt.served
+        self.error = error = attempt.fallback_error
+        if error is not None and not isinstance(error, errors.GroundFaultError):  # such as a rejection, counted already
+            note_internal_error(f"fallback of gRPC to {self._method}", error)
 
     def instead_of(self, call: Any) -> Any:
         """Return the fallback's call if it has served one, else ``call``."""

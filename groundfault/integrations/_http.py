@@ -1,5 +1,6 @@
 """What every HTTP client adapter decides the same way."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
@@ -18,6 +19,7 @@ __all__ = [
     "CommandNames",
     "Substitute",
     "budget_is_gone",
+    "checked_fallback",
     "honored_refusal",
     "hop_headers",
     "is_internal",
@@ -74,7 +76,8 @@ def honored_refusal(status: int, headers: wire.HeaderLookup, host: str, command:
 def budget_is_gone() -> bool:
     """Return whether the caller of the request being served has already given up, so that nothing is to be sent."""
     context = _context.current()
-    return context is not None and context.deadline is not None and context.deadline <= monotonic()
+    deadline = context.deadline if context is not None else None
+    return deadline is not None and deadline <= monotonic()
 
 
 def least_s(own: Any, limit_s: float) -> Any:
@@ -92,6 +95,8 @@ def resource_of(
         raise SettingsError(f"on_shed must be 'return' or 'raise', not {on_shed!r}")
     if isinstance(resource, str):
         return Resource(resource, sinks=sinks, **settings)
+    if not isinstance(resource, Resource):
+        raise SettingsError(f"resource must be a name or a Resource, not {resource!r}")
     if settings or sinks is not None:
         raise SettingsError("settings and sinks belong to the Resource that was passed; set them there")
     return resource
@@ -110,41 +115,68 @@ def hop_headers(command: Command, budget_s: float | None) -> Iterable[tuple[str,
 
 
 class Substitute(Generic[Request, Response]):
-    """What an adapter's fallback made of a request: a response, or the error it raised; neither if it was not asked."""
+    """What an adapter's fallback made of a request: a response, or the error it raised; neither if it was not asked.
 
-    def __init__(self, fallback: Callable[[Request], Any] | None, request: Request, adapter: str) -> None:
+    ``kind`` is what it has to return, or None for nothing.
+    """
+
+    def __init__(
+        self, fallback: Callable[[Request], Any] | None, request: Request, kind: type[Response], who: str
+    ) -> None:
         self._fallback = fallback
         self._request = request
-        self._adapter = adapter
+        self._kind = kind
+        self._who = who
         self.response: Response | None = None
         self.error: Exception | None = None
 
     @property
     def offer(self) -> Fallback:
         """What to settle an attempt with: the fallback, or that there is none."""
-        return self.serve if self._fallback is not None else False
+        return self._serve if self._fallback is not None else False
 
-    def serve(self) -> bool:
-        """Ask the fallback, once; return whether it had an answer."""
-        if self._fallback is None:
-            return False
-        try:
-            self.response = self._fallback(self._request)
-        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
-            self._note(error)
-        return self.response is not None
+    def collect(self, attempt: Attempt) -> None:
+        """Take what ``attempt`` was served, after it was refused or settled with the offer."""
+        self.response = attempt.served
+        if attempt.fallback_error is not None:
+            self._note(attempt.fallback_error)
 
     async def aserve(self, attempt: Attempt) -> None:
         """Ask it if ``attempt``, ended with ``LATER``, calls for one, awaiting if need be."""
         try:
-            self.response = await attempt.serve(self._fallback, self._request)
-        except Exception as error:  # noqa: BLE001  as above
+            self.response = await attempt.serve(None if self._fallback is None else self._aserve)
+        except Exception as error:  # noqa: BLE001  the original error is the caller's, whatever the fallback's was
             self._note(error)
+
+    def _serve(self) -> Response | None:
+        return self._checked(self._fallback(self._request) if self._fallback is not None else None)
+
+    async def _aserve(self) -> Response | None:
+        answer = self._fallback(self._request) if self._fallback is not None else None
+        return self._checked(await answer if inspect.isawaitable(answer) else answer)
+
+    def _checked(self, answer: Any) -> Response | None:
+        if answer is None or isinstance(answer, self._kind):
+            return answer
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise TypeError(f"a fallback must return a {self._kind.__name__} or None, not {type(answer).__name__}")
 
     def _note(self, error: Exception) -> None:
         self.error = error
         if not isinstance(error, GroundFaultError):  # one of those had no place or no time, or a cache nothing to serve
-            note_internal_error(f"fallback of {self._adapter}", error)
+            note_internal_error(f"fallback of {self._who}", error)
+
+
+def checked_fallback(fallback: Any, *, awaited: bool) -> Any:
+    """Return an adapter's fallback, which may be a coroutine function if it is ``awaited``.
+
+    Raises SettingsError for what is none.
+    """
+    if fallback is None or (callable(fallback) and (awaited or not inspect.iscoroutinefunction(fallback))):
+        return fallback
+    what = "a callable" if awaited else "a plain callable, for nobody here awaits it,"
+    raise SettingsError(f"fallback must be {what} or None, not {fallback!r}")
 
 
 class CommandNames(Generic[Request]):
@@ -159,23 +191,32 @@ class CommandNames(Generic[Request]):
     ) -> None:
         self._resource = resource
         self._commands: dict[str, Command] = {}
+        if choose is not None and not isinstance(choose, str) and not callable(choose):
+            raise SettingsError(f"command must be a name, a callable or None, not {choose!r}")
+        self._choose = (lambda _request: choose) if isinstance(choose, str) else choose or method
         if isinstance(choose, str):
-            fixed = choose
-            self._choose: Callable[[Request], str] = lambda _request: fixed
-            resource.command(fixed)  # an invalid fixed name is the programmer's error and is told at once
-        else:
-            self._choose = choose or method
+            resource.command(choose)  # an invalid fixed name is the programmer's error and is told at once
 
     def command_for(self, request: Request) -> Command:
         """Return the command; the same one for the same name."""
         try:
             name = self._choose(request).lower()
         except Exception as error:  # noqa: BLE001  a request is not to fail because nobody knows what to call it
-            note_internal_error("naming of a command", error)
+            note_internal_error(f"naming of a command of {self._resource.name}", error)
             name = ""
         command = self._commands.get(name)
         if command is None:
             if not wire.valid_name(name) or len(self._commands) >= _NAME_LIMIT:
                 name = "other"
-            command = self._commands[name] = self._resource.command(name)
+            command = self._commands[name] = self._named(name)
         return command
+
+    def _named(self, name: str) -> Command:
+        try:
+            return self._resource.command(name)
+        except SettingsError as error:  # asked for with other settings elsewhere: the first to ask has decided
+            existing = self._resource.existing(name)
+            if existing is None:
+                raise
+            note_internal_error(f"settings of {self._resource.name}/{name}", error)
+            return existing

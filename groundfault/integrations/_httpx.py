@@ -15,8 +15,15 @@ from groundfault import errors
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.breaker.attempt import LATER
 from groundfault.events import Sink
-from groundfault.integrations._http import BODY_LIMIT, CommandNames, Substitute, budget_is_gone, resource_of
-from groundfault.integrations._httpx_call import Call, Library, next_or_none
+from groundfault.integrations._http import (
+    BODY_LIMIT,
+    CommandNames,
+    Substitute,
+    budget_is_gone,
+    checked_fallback,
+    resource_of,
+)
+from groundfault.integrations._httpx_call import Call, Library, is_astray, next_or_none
 from groundfault.integrations._httpx_network import bind_network
 from groundfault.vocabulary import Outcome
 
@@ -56,7 +63,8 @@ class _Guarding:
         self._inner = wrapping
         self._own_network = isinstance(wrapping, ordinary)
         self._raise_when_shed = on_shed == "raise"
-        self._fallback = fallback
+        self._fallback = checked_fallback(fallback, awaited=self._default.startswith("Async"))
+        self._who = f"{httpx.__name__} to {resource.name}"
         self._names: CommandNames[Any] = CommandNames(resource, command, _method_of)
         retries = getattr(getattr(wrapping, "_pool", None), "_retries", 0)
         if retries:
@@ -74,8 +82,13 @@ class _Guarding:
         """Return the command, None if the request is to go through as it is."""
         if not request.url.host:  # the library has the better error, and nothing is called
             return None
+        if is_astray(request):
+            return None
         command = self._names.command_for(request)
         return None if command.disabled else command
+
+    def _substitute(self, request: Any) -> "_Substitute":
+        return _Substitute(self._fallback, request, self.library.module.Response, self._who)
 
     def _call(self, command: Command, attempt: Attempt, request: Any) -> Call:
         return Call(self.library, command, attempt, request, own_network=self._own_network)
@@ -142,8 +155,6 @@ class Guard(_Guarding):
     _default = "HTTPTransport"
 
     def _prepare(self) -> None:
-        if inspect.iscoroutinefunction(self._fallback):
-            raise errors.SettingsError(f"fallback must be a plain function here, not {self._fallback!r}")
         if self._own_network and not bind_network(self._inner):
             _warn_unbound(self.library.module)
 
@@ -152,17 +163,19 @@ class Guard(_Guarding):
         command = self._command_for(request)
         if command is None:
             return self._inner.handle_request(request)
-        substitute = _Substitute(self._fallback, request, "the httpx transport")
+        substitute = self._substitute(request)
         attempt = command.attempt()
         try:
             attempt.begin(fallback=substitute.offer)
         except errors.RejectedError as rejection:
+            substitute.collect(attempt)
             return self._refused(rejection, substitute, request)
         call = self._call(command, attempt, request)
         try:
             response = self._exchange(call)
         except BaseException as error:  # noqa: BLE001  it is raised on, or replaced
             call.fail(error, fallback=substitute.offer)
+            substitute.collect(attempt)
             return substitute.instead_of(error)
         return self._judged(call, response, substitute)
 
@@ -180,6 +193,7 @@ class Guard(_Guarding):
             return response
         shed_error = self._shed_error(call, response)
         call.settle(shed_error or response, fallback=substitute.offer)
+        substitute.collect(call.attempt)
         if substitute.response is not None or shed_error is not None:
             response.close()
             try:
@@ -242,7 +256,7 @@ class AsyncGuard(_Guarding):
         command = self._command_for(request)
         if command is None:
             return await self._inner.handle_async_request(request)
-        substitute = _Substitute(self._fallback, request, "the httpx transport")
+        substitute = self._substitute(request)
         attempt = command.attempt()
         try:
             attempt.begin(fallback=LATER)

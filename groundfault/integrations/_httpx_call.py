@@ -18,7 +18,7 @@ from groundfault.integrations._http import honored_refusal, hop_headers, judge, 
 from groundfault.integrations._httpx_network import Expired, call_ends, call_ends_at
 from groundfault.vocabulary import Outcome
 
-__all__ = ["AsyncBody", "Body", "Call", "Library", "Upload", "close_generator", "next_or_none"]
+__all__ = ["AsyncBody", "Body", "Call", "Library", "Upload", "close_generator", "is_astray", "next_or_none"]
 
 T = TypeVar("T")
 
@@ -48,7 +48,6 @@ class Call:
     __slots__ = (
         "_began",
         "_callers_faults",
-        "_foreign",
         "_host",
         "_limit_s",
         "_upload",
@@ -79,10 +78,7 @@ class Call:
         faults: tuple[type[Exception], ...] = (httpx.InvalidURL, httpx.LocalProtocolError, httpx.UnsupportedProtocol)
         # No application below could have raised the last two, but a timeout that is no number does.
         self._callers_faults = (*faults, TypeError, ValueError) if own_network else faults
-        # One call's headers and trust are for the host that it was meant for, not for wherever that one sends it.
-        first = request.extensions.get(_HOST, self._host)
-        self._foreign = first != self._host
-        request.extensions = {**request.extensions, _HOST: first}
+        request.extensions = {**request.extensions, _HOST: self._host}
 
     def outgoing(self) -> Any:
         """Return a copy of the request with this hop's headers and bounds: on the original they would follow it."""
@@ -97,8 +93,7 @@ class Call:
             headers = request.headers.copy()
             for name in [name for name in headers if wire.is_ours(name)]:
                 del headers[name]
-            if not self._foreign:
-                headers.update(dict(hop_headers(self.command, budget_s if isinstance(budget_s, int | float) else None)))
+            headers.update(dict(hop_headers(self.command, budget_s if isinstance(budget_s, int | float) else None)))
             stream = request.stream
             if not isinstance(stream, httpx.ByteStream):
                 stream = self._upload = self.library.upload(stream)
@@ -112,8 +107,7 @@ class Call:
 
     def judge(self, response: Any) -> None:
         """Set ``outcome`` and ``refusal`` to what the head of the response says."""
-        if not self._foreign:
-            self.refusal = honored_refusal(response.status_code, response.headers, self._host, self.command)
+        self.refusal = honored_refusal(response.status_code, response.headers, self._host, self.command)
         self.outcome = judge(response.status_code, self.refusal)
 
     def settle(self, carrier: object = None, *, fallback: Fallback = False) -> None:
@@ -203,6 +197,16 @@ class Call:
         return self._limit_s is not None and self.spent_s >= self._limit_s - _NEVER_LATE_S
 
 
+def is_astray(request: Any) -> bool:
+    """Return whether a redirect has led the request to another host than the callee's; then ours come off it."""
+    home = request.extensions.get(_HOST)
+    if home is None or home == request.url.host:
+        return False
+    for name in [name for name in request.headers if wire.is_ours(name)]:
+        del request.headers[name]
+    return True
+
+
 class Body:
     """A response's body: settles its call when it has been read to the end, or closed, or broke.
 
@@ -276,7 +280,8 @@ class Upload:
 
     def raised(self, error: BaseException) -> bool:
         """Return whether ``error`` is the body's own, or the library's version of it."""
-        return self._error is not None and self._error in {error, error.__cause__}
+        own = self._error
+        return own is not None and (own is error or own is error.__cause__)
 
     def __iter__(self) -> Iterator[bytes]:
         try:

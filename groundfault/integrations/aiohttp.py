@@ -36,7 +36,15 @@ from groundfault.events import Sink
 from groundfault.integrations._aiohttp_answer import Answer, response_of
 from groundfault.integrations._aiohttp_body import WatchedBody, outcome_of
 from groundfault.integrations._aiohttp_hops import follow, honored, is_astray, label, strip
-from groundfault.integrations._http import BODY_LIMIT, CommandNames, Substitute, budget_is_gone, judge, resource_of
+from groundfault.integrations._http import (
+    BODY_LIMIT,
+    CommandNames,
+    Substitute,
+    budget_is_gone,
+    checked_fallback,
+    judge,
+    resource_of,
+)
 from groundfault.vocabulary import Outcome
 
 __all__ = [
@@ -155,7 +163,8 @@ class GroundFaultMiddleware:
     ) -> None:
         resource = resource_of(resource, on_shed=on_shed, sinks=sinks, settings=settings)
         self._raise_when_shed = on_shed == "raise"
-        self._fallback = fallback
+        self._fallback = checked_fallback(fallback, awaited=True)
+        self._who = f"aiohttp to {resource.name}"
         self._names: CommandNames[ClientRequest] = CommandNames(resource, command, _method_of)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -168,7 +177,7 @@ class GroundFaultMiddleware:
             return await handler(request)
         response = None
         try:
-            if is_astray(request):
+            if is_astray(request, self):
                 strip(request)
                 response = await handler(request)
             else:
@@ -177,7 +186,7 @@ class GroundFaultMiddleware:
                     return await handler(request)
                 response = await self._send(request, handler, command)
         finally:
-            follow(request, response)
+            follow(request, response, self)
         return response
 
     async def _send(self, request: ClientRequest, handler: ClientHandlerType, command: Command) -> ClientResponse:
@@ -256,7 +265,7 @@ class GroundFaultMiddleware:
     async def _serve(self, request: ClientRequest, attempt: Attempt) -> Substitute[ClientRequest, ClientResponse]:
         """Ask the fallback if one is due, and let the attempt report how the call ended."""
         asked = None if self._fallback is None or "Upgrade" in request.headers else self._ask_fallback
-        substitute: Substitute[ClientRequest, ClientResponse] = Substitute(asked, request, "the aiohttp middleware")
+        substitute: Substitute[ClientRequest, ClientResponse] = Substitute(asked, request, ClientResponse, self._who)
         await substitute.aserve(attempt)
         return substitute
 

@@ -40,6 +40,7 @@ from groundfault.integrations._http import (
     CommandNames,
     Substitute,
     budget_is_gone,
+    checked_fallback,
     honored_refusal,
     hop_headers,
     judge,
@@ -161,7 +162,7 @@ class GroundFaultAdapter(HTTPAdapter):
         self._resource = resource
         self._command = command
         self._raise_when_shed = on_shed == "raise"
-        self._fallback = fallback
+        self._fallback = checked_fallback(fallback, awaited=False)
         self._names: CommandNames[requests.PreparedRequest] = CommandNames(resource, command, _method_of)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -203,10 +204,12 @@ class GroundFaultAdapter(HTTPAdapter):
         command = self._names.command_for(request)
         if command.disabled:
             return super().send(request, stream, timeout, verify, cert, proxies)
-        substitute = _Substitute(self._fallback, request, "the requests adapter")
+        substitute = _Substitute(self._fallback, request, requests.Response, f"requests to {self._resource.name}")
+        attempt = command.attempt()
         try:
-            attempt = command.begin(fallback=substitute.offer)
+            attempt.begin(fallback=substitute.offer)
         except errors.RejectedError as rejection:
+            substitute.collect(attempt)
             if substitute.response is not None:
                 return substitute.response
             rejection.__cause__ = substitute.error
@@ -223,6 +226,7 @@ class GroundFaultAdapter(HTTPAdapter):
             refusal = _receive(response, host, command, stream=stream)
         except BaseException as error:
             _settle_failed(attempt, error, command, monotonic() - started, substitute)
+            substitute.collect(attempt)
             if substitute.response is not None:
                 return substitute.response
             if substitute.error is not None:
@@ -254,6 +258,7 @@ class GroundFaultAdapter(HTTPAdapter):
         attempt.settle(
             outcome, duration_s=spent_s, refusal=refusal, carrier=error or response, fallback=substitute.offer
         )
+        substitute.collect(attempt)
         if substitute.response is not None:
             response.close()
             return substitute.response

@@ -17,9 +17,10 @@ from typing import Any, Final
 from groundfault import _context
 from groundfault.breaker import Attempt, BreakerSettings, Command
 from groundfault.breaker._course import LEAST_TIMEOUT_S, Course
-from groundfault.breaker._gate import Gate, Refused
+from groundfault.breaker._gate import Gate
 from groundfault.breaker._machine import Permit
 from groundfault.breaker._period import Period
+from groundfault.breaker._refused import Refused
 from groundfault.errors import CommandTimeoutError, ShedError
 from groundfault.vocabulary import Outcome, Reason
 from groundfault.wire import REASON, SHED_STATUS, Refusal, annotations
