@@ -11,7 +11,9 @@ from groundfault.events import (
     BacklogWarning,
     CircuitChanged,
     CommandDone,
+    CommandFailing,
     ConcurrencyChanged,
+    HealthChanged,
     RequestSeen,
     SaturationChanged,
     SettingsChanged,
@@ -47,6 +49,9 @@ NAMES = [
     (SheddingChanged("saber", shedding=True, queue_wait_s=0.3, shed=1), "server.shedding_started", True),
     (SheddingChanged("saber", shedding=False, queue_wait_s=0.0, shed=90), "server.shedding_ended", False),
     (BacklogWarning("saber", port=8000, depth=9, limit=10), "server.backlog_high", True),
+    (CommandFailing("saber", "get", Outcome.TIMEOUT, 0.5, "TimeoutError"), "command.failing", True),
+    (HealthChanged("saber", "get", healthy=False, error="OSError"), "command.unhealthy", True),
+    (HealthChanged("saber", "get", healthy=True), "command.healthy", False),
     (SettingsChanged("saber/get", {"timeout_s": 1.0}, {"timeout_s": 2.0}), "settings.changed", False),
 ]
 

@@ -357,6 +357,19 @@ class Rpc(Exception):  # noqa: N818  gRPC's error, by its shape
         return self._trailing
 
 
+class Stream(Rpc):
+    """A stream of gRPC's is an error too, and waits for its end when asked for its code."""
+
+    def done(self):
+        return False
+
+    def is_active(self):
+        return True
+
+    def code(self):
+        raise AssertionError("would wait")
+
+
 DRAINING = wire.Refusal(Reason.DRAINING)
 
 
@@ -387,6 +400,7 @@ class HostileHeaders:
         (Rpc("UNAVAILABLE", ("x-groundfault", "handled"), ("x-groundfault-reason", "draining")), DRAINING),
         (Rpc("UNAVAILABLE", ("x-groundfault", b"handled")), UNKNOWN),
         (Rpc("UNAVAILABLE"), None),
+        (Stream("UNAVAILABLE", ("x-groundfault", "handled")), None),
         (Rpc("INTERNAL", ("x-groundfault", "handled")), None),
         (HostileError(), None),
         (ValueError("boom"), None),

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gc
 import threading
 
@@ -344,3 +345,49 @@ def test_an_attempt_that_shadow_mode_let_through_is_recorded_nowhere(resource, s
     totals = command.snapshot().totals
     assert (totals[Outcome.SUCCESS], totals[Outcome.BULKHEAD_FULL]) == (0, 3)
     assert [each.enforced for each in sink.of(CommandDone)] == [False, True, True] * 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "budget_s", "duration_s", "outcome"),
+    [
+        (None, 30.0, 0.05, Outcome.TIMEOUT),  # the client library's own timeout, long before the budget ran out
+        (None, 30.0, 30.0, Outcome.IGNORED),
+        (None, 30.0, 29.0, Outcome.IGNORED),
+        (2.0, 1.9, 0.05, Outcome.TIMEOUT),
+        (2.0, 1.9, 1.9, Outcome.TIMEOUT),  # it had more than half of its own time
+        (2.0, 0.5, 0.5, Outcome.IGNORED),
+        (2.0, 0.5, 0.1, Outcome.TIMEOUT),
+        (2.0, -1.0, 0.0, Outcome.IGNORED),  # nothing was sent
+    ],
+)
+@pytest.mark.parametrize("how", ["settle", "fail_with", "with"])
+def test_a_timeout_is_neutral_only_if_it_was_the_budget_that_ran_out(
+    resource, clock, sink, request_context, setting, budget_s, duration_s, outcome, how
+):
+    request_context.deadline = clock() + budget_s
+    command = resource.command("c", timeout_s=setting)
+    if how == "with":
+        with contextlib.suppress(TimeoutError), command.attempt():
+            clock.advance(duration_s)
+            raise TimeoutError
+    else:
+        attempt = command.begin()
+        clock.advance(duration_s)
+        attempt.settle(Outcome.TIMEOUT) if how == "settle" else attempt.fail_with(TimeoutError())
+    assert sink.of(CommandDone)[-1].outcome is outcome
+
+
+def test_what_a_fallback_serves_and_raises_is_handed_over(resource):
+    command = resource.command("c")
+    served, failed = command.begin(), command.begin()
+    served.fail_with(ConnectionError(), fallback=lambda: "served")
+    error = ValueError()
+
+    def fail():
+        raise error
+
+    failed.fail_with(ConnectionError(), fallback=fail)
+    assert (served.served, served.fallback_error) == ("served", None)
+    assert (failed.served, failed.fallback_error) == (None, error)
+    snapshot = command.snapshot()
+    assert (snapshot.fallbacks, snapshot.fallbacks_failed) == (1, 1)

@@ -1,6 +1,7 @@
 """What a call does, through ``call`` and ``acall`` alike."""
 
 import asyncio
+import json
 import pickle
 import threading
 import traceback
@@ -19,7 +20,8 @@ from groundfault.errors import (
     ShedError,
     ThrottledError,
 )
-from groundfault.events import CircuitChanged, CommandDone, ConcurrencyChanged, SettingsChanged
+from groundfault.events import CircuitChanged, CommandDone, CommandFailing, ConcurrencyChanged, SettingsChanged
+from groundfault.testing import RecordingSink
 from groundfault.vocabulary import Mode, Outcome, Reason, State
 
 
@@ -703,3 +705,28 @@ def test_throttled_calls_are_refused_by_share(resource, clock, sink):
     with pytest.raises(ThrottledError, match="50% of the calls are sent"):
         command.call(lambda: 1)
     assert outcome_of(sink) is Outcome.THROTTLED
+
+
+def test_a_failing_callee_is_told_of_at_once_and_then_once_a_minute(way, registry, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("groundfault.breaker._ending.monotonic", lambda: now[0])
+    sink = RecordingSink()
+    command = Resource("told", registry=registry, sinks=[sink]).command(f"c-{way.kind}")
+    for wait_s in (0.0, 30.0, 29.9, 0.1):
+        now[0] += wait_s
+        with pytest.raises(ValueError, match="secret"):
+            way(command, fail, ValueError("secret"))
+    assert [(event.outcome, event.error_type) for event in sink.of(CommandFailing)] == 2 * [
+        (Outcome.FAILURE, "ValueError")
+    ]
+    assert "secret" not in repr(sink.of(CommandFailing))
+
+
+def test_a_snapshot_is_something_that_json_can_hold(resource):
+    command = resource.command("c", health_check=fail, ignored_errors=(KeyError,), timeout_s=1.0)
+    seen = json.loads(json.dumps(command.snapshot().as_dict()))
+    assert seen["state"] == "closed"
+    assert seen["counts"]["success"] == 0
+    assert seen["settings"]["ignored_errors"] == ["KeyError"]
+    assert seen["settings"]["health_check"] == "fail"
+    assert seen["settings"]["mode"] == "enforce"

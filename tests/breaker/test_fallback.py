@@ -8,6 +8,8 @@ import pytest
 from groundfault.breaker._fallback import Fallbacks
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.errors import BulkheadFullError, CommandTimeoutError
+from groundfault.events import CommandDone
+from groundfault.vocabulary import Outcome
 
 BOUND_S = 10.0
 SOON_S = 0.01
@@ -206,3 +208,41 @@ def test_places_are_never_lost_nor_exceeded_by_threads():
         fallbacks.enter(settings)
     with pytest.raises(BulkheadFullError):
         fallbacks.enter(settings)
+
+
+def test_awaiting_one_without_a_timeout_needs_no_loop_of_asyncio_s():
+    async def fallback():
+        return "served"
+
+    fallbacks = Fallbacks("saber", "c")
+    for _ in range(3):
+        with pytest.raises(StopIteration) as end:
+            fallbacks.arun(BreakerSettings(fallback_max_concurrent=1), fallback, (), {}).send(None)
+        assert end.value.value == "served"
+
+
+def test_a_canceled_fallback_leaves_the_call_s_end_told(resource, sink):
+    async def fallback():
+        begun.set()
+        await asyncio.sleep(BOUND_S)
+
+    async def failing():
+        fail()
+
+    async def main():
+        task = asyncio.ensure_future(command.acall(failing))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    begun = asyncio.Event()
+    command = resource.command("c", fallback=fallback)
+    asyncio.run(main())
+    assert [(event.outcome, event.fallback) for event in sink.of(CommandDone)] == [(Outcome.FAILURE, False)]
+
+
+def test_an_error_that_is_returned_is_a_result(way, resource):
+    error = BulkheadFullError("other", "command", 3)
+    command = resource.command("c", fallback="served", classify=lambda _result: None)
+    assert way(command, lambda: error) is error

@@ -1,11 +1,12 @@
 """A health check runs on a thread of its own; nothing here waits for it but the test, on events."""
 
+import contextlib
 import threading
 
 import pytest
 
 from groundfault.errors import CircuitOpenError, UnhealthyError
-from groundfault.events import CircuitChanged, CommandDone
+from groundfault.events import CircuitChanged, CommandDone, HealthChanged
 from groundfault.vocabulary import Outcome, State
 
 BOUND_S = 10.0
@@ -254,3 +255,42 @@ def test_as_the_probe_without_a_thread_to_be_had_the_next_lease_asks_again(check
         command.call(int)
     let_go(check)
     assert command.snapshot().state is State.CLOSED
+
+
+@pytest.mark.parametrize("settings", [{}, {"probe": "health_check"}])
+def test_a_no_lapses_when_the_next_answer_does_not_come(resource, clock, let_go, settings, sink):
+    check = Check(False, True)
+    command = resource.command("c", health_check=check, **settings)
+    command.call(int)
+    let_go(check)
+    clock.advance(1.0)
+    with pytest.raises(UnhealthyError):
+        command.call(int)  # begins a run, which hangs
+    clock.advance(4.9)
+    with pytest.raises(UnhealthyError):
+        command.call(int)
+    clock.advance(0.2)
+    assert command.call(lambda: "done") == "done"
+    let_go(check)
+
+
+def test_as_the_probe_a_no_and_then_silence_do_not_keep_the_circuit_open(checked, clock, let_go):
+    check = Check(False, True)
+    command = checked(check)
+    with pytest.raises(CircuitOpenError):
+        command.call(int)  # its probe hangs
+    clock.advance(5.1)
+    assert command.call(lambda: "done") == "done"
+    assert command.snapshot().state is State.CLOSED
+    let_go(check)
+
+
+def test_another_answer_than_before_is_news(resource, sink, clock, let_go):
+    check = Check(True, OSError(), False, True)
+    command = resource.command("c", health_check=check)
+    for _ in range(4):
+        with contextlib.suppress(UnhealthyError):
+            command.call(int)
+        let_go(check)
+        clock.advance(1.0)
+    assert [(event.healthy, event.error) for event in sink.of(HealthChanged)] == [(False, "OSError"), (True, None)]

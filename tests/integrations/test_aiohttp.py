@@ -1282,3 +1282,45 @@ def test_a_storm_of_cancellations_at_any_point_leaves_nothing_in_flight(world, s
     totals = world.snapshot().totals
     assert sum(totals.values()) <= calls  # a task may be canceled before its first step
     assert min(totals[each] for each in (Outcome.SUCCESS, Outcome.FAILURE, Outcome.SHED, Outcome.IGNORED)) > calls / 100
+
+
+def test_a_redirect_that_is_not_followed_disarms_no_other_middleware():
+    """The application asks for that place itself, through the session of that callee: it is that callee's call."""
+
+    async def main():
+        seen = []
+
+        async def login(request):
+            seen.append(request.path)
+            return web.Response(text="login")
+
+        async def redirect(_request):
+            raise web.HTTPFound(f"http://127.0.0.1:{ports[0]}/")
+
+        runners, ports = [], []
+        for handler in (login, redirect):
+            application = web.Application()
+            application.router.add_get("/", handler)
+            runner = web.AppRunner(application)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            runners.append(runner)
+            ports.append(site._server.sockets[0].getsockname()[1])
+        registry = Registry()
+        first = GroundFaultMiddleware(Resource("saber", registry=registry, sinks=[]))
+        second = GroundFaultMiddleware(Resource("login", registry=registry, sinks=[], mode="force_open"))
+        async with (
+            aiohttp.ClientSession(middlewares=(first,)) as saber,
+            aiohttp.ClientSession(middlewares=(second,)) as other,
+        ):
+            async with saber.get(f"http://127.0.0.1:{ports[1]}/", allow_redirects=False) as response:
+                assert response.status == 302
+            for _ in range(2):
+                with pytest.raises(errors.CircuitOpenError):
+                    await other.get(f"http://127.0.0.1:{ports[0]}/")
+        for runner in runners:
+            await runner.cleanup()
+        assert seen == []
+
+    asyncio.run(main())

@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 import groundfault.integrations.requests as adapter_module
-from groundfault import _context, errors, wire
+from groundfault import _context, errors, events, wire
 from groundfault._clock import monotonic
 from groundfault.breaker import Registry, Resource
 from groundfault.breaker import registry as default_registry
@@ -818,3 +818,70 @@ def test_an_error_for_a_shed_does_not_hold_the_frame_that_raised_it(guarded, ser
     while frame is not None:
         assert caught.value not in [value for name, value in frame.tb_frame.f_locals.items() if name == "error"]
         frame = frame.tb_next
+
+
+@pytest.mark.parametrize(
+    ("fallback", "error"),
+    [
+        (lambda _request: "text", "TypeError"),
+        (lambda _request: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_fallback_that_serves_nothing_of_use_is_counted_and_leaves_the_original(
+    guarded, server, registry, fallback, error
+):
+    response = guarded(adapter={"fallback": fallback}).get(server.url + "/broken")
+    assert response.status_code == 500
+    snapshot = command_of(registry).snapshot()
+    assert (snapshot.fallbacks, snapshot.fallbacks_failed) == (0, 1)
+
+
+def test_a_fallback_that_takes_too_long_is_not_served_after_all(guarded, server, registry):
+    begun, go = threading.Event(), threading.Event()
+
+    def fallback(request):
+        begun.set()
+        go.wait(10)
+        return cached(request)
+
+    session = guarded(adapter={"fallback": fallback}, mode="force_open", fallback_timeout_s=0.01)
+    with pytest.raises(errors.CircuitOpenError) as caught:
+        session.get(server.url + "/ok")
+    assert isinstance(caught.value.__cause__.__cause__, errors.CommandTimeoutError)
+    go.set()
+    assert (command_of(registry).snapshot().fallbacks, command_of(registry).snapshot().fallbacks_failed) == (0, 1)
+
+
+@pytest.mark.parametrize("fallback", ["text", [], 3])
+def test_what_is_no_fallback_is_refused(fallback):
+    with pytest.raises(errors.SettingsError, match="fallback must be a plain callable"):
+        GroundFaultAdapter("saber", fallback=fallback)
+
+
+def test_what_is_no_fallback_here_is_refused():
+    async def awaited(request):
+        return request
+
+    with pytest.raises(errors.SettingsError, match="nobody here awaits it"):
+        GroundFaultAdapter("saber", fallback=awaited)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("resource", 3), ("command", 3)])
+def test_what_is_neither_a_name_nor_what_has_one_is_refused(argument, value):
+    with pytest.raises(errors.SettingsError, match=f"{argument} must be a"):
+        GroundFaultAdapter(**{"resource": "saber", argument: value})
+
+
+def test_settings_asked_for_otherwise_elsewhere_cost_no_request(server, registry, sink):
+    """The first to ask has decided; that is told, but not by an error out of somebody's request."""
+    sessions = []
+    for timeout_s in (5.0, 6.0):
+        session = requests.Session()
+        session.trust_env = False
+        resource = Resource("saber", registry=registry, sinks=[sink], timeout_s=timeout_s)
+        session.mount("http://", GroundFaultAdapter(resource))
+        sessions.append(session)
+    with sessions[0], sessions[1]:
+        assert [session.get(server.url + "/ok").status_code for session in sessions] == [200, 200]
+    assert command_of(registry).settings.timeout_s == 5.0
+    assert "settings of saber/get" in events.internal_errors()
