@@ -80,5 +80,5 @@ def shed_response(
     ``accept`` is the request's Accept header: default None, a problem document in JSON.
     ``head``: default False; True leaves the body out, as for a HEAD request.
     """
-    headers, body = answer(reason, origin, accept=accept, head=head)
+    headers, body = answer(Reason(reason), origin, accept=accept, head=head)
     return ShedResponse(SHED_STATUS, dict(headers), body)

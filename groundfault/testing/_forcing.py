@@ -129,8 +129,10 @@ def force_shed(target: Target, *, reason: Reason | None = Reason.QUEUE_WAIT, ori
     An adapter's callee sheds with the answer that :func:`~groundfault.testing.shed_response` makes.
     """
 
+    given = None if reason is None else Reason(reason)  # its word will do
+
     def error(resource: str, command: str) -> ShedError:
-        return ShedError(resource, command, reason, resource if origin is None else origin)
+        return ShedError(resource, command, given, resource if origin is None else origin)
 
     return Forced(target, lambda command: act(command, Act(error=error)))
 
