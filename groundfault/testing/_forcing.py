@@ -128,7 +128,6 @@ def force_shed(target: Target, *, reason: Reason | None = Reason.QUEUE_WAIT, ori
     ``reason``: default ``queue-wait``; None, the annotation names none. ``origin``: default None, the resource.
     An adapter's callee sheds with the answer that :func:`~groundfault.testing.shed_response` makes.
     """
-
     given = None if reason is None else Reason(reason)  # its word will do
 
     def error(resource: str, command: str) -> ShedError:
