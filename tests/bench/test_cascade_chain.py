@@ -181,7 +181,7 @@ def wait_for(condition, within_s):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", ["spike", "down", "sick-one"])
+@pytest.mark.parametrize("name", ["down", "sick-one"])
 def test_a_chain_runs_comes_to_harm_recovers_and_leaves_nothing_behind(name, tmp_path):
     scenario = replace(SCENARIOS[name], calm_s=1.0, event_s=2.0, after_s=1.0)
     with Chain(scenario, Variant.GROUNDFAULT, 3, tmp_path) as chain:
@@ -200,10 +200,9 @@ def test_a_chain_runs_comes_to_harm_recovers_and_leaves_nothing_behind(name, tmp
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("variant", [Variant.PLAIN, Variant.INTERLOCK])
-def test_circuits_that_trip_are_told_of_by_edge(variant, tmp_path):
+def test_circuits_that_trip_are_told_of_by_edge(tmp_path):
     scenario = replace(SCENARIOS["sick"], calm_s=0.5, event_s=4.0, after_s=0.5, innocents=0.1)
-    with Chain(scenario, variant, 3, tmp_path) as chain:
+    with Chain(scenario, Variant.PLAIN, 3, tmp_path) as chain:
         recorded = chain.run(1)
 
     assert judge(scenario, recorded).trips_by_edge.get("b -> c", 0) >= 1
