@@ -16,6 +16,7 @@ One ``send`` covers all of urllib3's own retries, so with ``max_retries`` severa
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
@@ -318,7 +319,8 @@ def _settle_failed(
 
 def _outgoing(request: requests.PreparedRequest, command: Command, budget_s: float | None) -> requests.PreparedRequest:
     """Copy the request with this hop's headers: on the original they would follow a redirect to another host."""
-    outgoing = request.copy()
+    outgoing = copy(request)  # its own copy() copies the cookies too, which nobody changes here
+    outgoing.headers = request.headers.copy()
     for name in [name for name in outgoing.headers if wire.is_ours(name)]:
         del outgoing.headers[name]
     outgoing.headers.update(hop_headers(command, budget_s))
