@@ -202,6 +202,7 @@ class Command:
 
         Raises RejectedError if the call must not be made.
         ``fallback``: whether something else is served then, or a callable that serves it; see ``Attempt.settle``.
+        To be handed what a callable has served, make the attempt first: ``attempt()``, then its ``begin``.
         """
         course = self._course
         kind = UnguardedAttempt if course.disabled else Attempt
