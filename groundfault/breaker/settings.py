@@ -13,7 +13,7 @@ __all__ = ["BreakerSettings"]
 
 _ON_SATURATED: Final = ("report", "open")
 _ISOLATIONS: Final = ("caller", "thread")
-_LONGEST_SLEEP_S: Final = 15.0
+_LONGEST_SLEEP_S: Final = 10.0
 _PROBES: Final = ("call", "health_check")
 
 
@@ -45,7 +45,7 @@ class BreakerSettings:
         How long an open circuit waits for its probe: half of it fixed, half random. Default 5.0 (Hystrix).
     ``max_sleep_window_s``
         The sleep window doubles with every failed probe up to this; at least ``sleep_window_s``.
-        Default None: 15.0, or ``sleep_window_s`` if that is more. What doubling saves is one call per process and
+        Default None: 10.0, or ``sleep_window_s`` if that is more. What doubling saves is one call per process and
         window; what it costs is found out after the outage, when the callee is well and nobody asks it.
     ``max_concurrent``
         Calls in flight at once, at least 1. Default None: unlimited, but still counted.

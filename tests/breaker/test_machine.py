@@ -156,9 +156,9 @@ def test_neutral_probes_neither_close_nor_wedge():
 @pytest.mark.parametrize(
     ("draw", "windows"),
     [
-        (0.0, [2.5, 5, 7.5, 7.5, 7.5]),
-        (0.5, [3.75, 7.5, 11.25, 11.25, 11.25]),
-        (1.0, [5, 10, 15, 15, 15]),
+        (0.0, [2.5, 5, 5, 5]),
+        (0.5, [3.75, 7.5, 7.5, 7.5]),
+        (1.0, [5, 10, 10, 10]),
     ],
 )
 def test_the_sleep_window_doubles_up_to_its_cap_and_half_of_it_is_random(draw, windows):
@@ -173,7 +173,7 @@ def test_the_sleep_window_doubles_up_to_its_cap_and_half_of_it_is_random(draw, w
 def test_no_number_of_failed_probes_overflows():
     driven = Driven()
     driven.circuit._failed_probes = 10**6
-    assert driven.settle(driven.admit(), FAILURE, 1.0).sleep_window_s == 15.0
+    assert driven.settle(driven.admit(), FAILURE, 1.0).sleep_window_s == 10.0
 
 
 def test_closing_ends_the_growth_and_forgets_the_windows():

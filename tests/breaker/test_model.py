@@ -18,7 +18,7 @@ from groundfault.vocabulary import Outcome, State
 
 AGAINST = (Outcome.FAILURE, Outcome.TIMEOUT)
 MADE = [Outcome.SUCCESS, Outcome.FAILURE, Outcome.FAILURE, Outcome.TIMEOUT, Outcome.SHED, Outcome.IGNORED]
-CAP = 15.0
+CAP = 10.0
 
 
 class Held:

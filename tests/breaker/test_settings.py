@@ -146,7 +146,7 @@ def test_any_mapping_is_settings_or_a_settings_error(values):
 @pytest.mark.parametrize(
     ("settings", "longest_s"),
     [
-        ({}, 15.0),
+        ({}, 10.0),
         ({"sleep_window_s": 30.0}, 30.0),
         ({"max_sleep_window_s": 60.0}, 60.0),
         ({"max_sleep_window_s": 5}, 5.0),
