@@ -70,7 +70,10 @@ def run(name, **environment):
         timeout=60,
         check=True,
     )
-    assert done.stderr == ""
+    # Where nobody answers, the log says so, once.
+    told = done.stderr.splitlines()
+    assert all(line.startswith("command.failing ") for line in told)
+    assert len(told) <= 1
     return done.stdout
 
 
