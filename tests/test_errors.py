@@ -126,3 +126,10 @@ def test_a_host_librarys_base_class_does_not_lose_the_response():
     error = HostShedError("saber", "get", Reason.QUEUE_WAIT, "db", "response")
     assert (error.response, error.origin) == ("response", "db")
     assert pickle.loads(pickle.dumps(error)).origin == "db"  # noqa: S301  our own bytes
+
+
+def test_a_call_that_was_not_made_for_want_of_time_blames_nobody():
+    assert str(errors.CommandTimeoutError("saber", "get", 0.5)) == "saber/get took longer than its timeout of 0.5 s"
+    assert str(errors.CommandTimeoutError("saber", "get", 0.0)) == (
+        "saber/get was not called: the request being served has no time left"
+    )
