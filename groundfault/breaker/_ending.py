@@ -1,6 +1,7 @@
 """How a call ended: what an exception means, and what is said about it afterwards."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
@@ -192,7 +193,9 @@ def _tell_failing(resource: str, command: str, ending: Ending, sinks: Sinks) -> 
     _told[name] = now
     carrier = ending.carrier
     error_type = type(carrier).__name__ if isinstance(carrier, BaseException) else None
-    status = getattr(carrier, "status_code", None) if error_type is None else None
+    status = None
+    with suppress(Exception):  # an attribute of a stranger's object may raise
+        status = getattr(carrier, "status_code", None) or getattr(carrier, "status", None)
     sinks.change(
         CommandFailing(
             resource,

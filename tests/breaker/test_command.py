@@ -730,3 +730,26 @@ def test_a_snapshot_is_something_that_json_can_hold(resource):
     assert seen["settings"]["ignored_errors"] == ["KeyError"]
     assert seen["settings"]["health_check"] == "fail"
     assert seen["settings"]["mode"] == "enforce"
+
+
+class _Answer:
+    """A response of aiohttp's kind, or one whose attributes raise."""
+
+    def __init__(self, status):
+        self._status = status
+
+    @property
+    def status(self):
+        if isinstance(self._status, Exception):
+            raise self._status
+        return self._status
+
+
+@pytest.mark.parametrize(("held", "told"), [(502, 502), ("502", None), (RuntimeError(), None)])
+def test_what_an_answer_says_of_itself_changes_no_result(way, registry, held, told):
+    sink = RecordingSink()
+    name = f"answers-{way.kind}-{type(held).__name__}".lower()
+    command = Resource("told", registry=registry, sinks=[sink]).command(name, classify=lambda _: Outcome.FAILURE)
+    answer = _Answer(held)
+    assert way(command, lambda: answer) is answer
+    assert [(event.error_type, event.status) for event in sink.of(CommandFailing)] == [(None, told)]
