@@ -19,13 +19,13 @@ from groundfault.errors import (
     ThrottledError,
     UnhealthyError,
 )
-from groundfault.events import default_sinks
 from groundfault.retries import RetryBudget, retryable
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.shedder import Shedder
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.sinks import default_sinks
 from groundfault.vocabulary import Criticality, Mode, Outcome, Reason, State
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from groundfault.vocabulary import Criticality, Outcome, Reason
 
-__all__ = ["LEDGER_LIMIT", "Fault", "RequestContext", "criticality", "current", "serving"]
+__all__ = ["LEDGER_LIMIT", "Fault", "RequestContext", "criticality", "current", "serving", "trace"]
 
 LEDGER_LIMIT = 16
 """Faults kept per request. The newest is the one that is answered with; older ones are kept for their errors."""
@@ -144,3 +144,9 @@ def criticality() -> Criticality | None:
     """Return how much the request being served here matters, or None."""
     context = serving.get()
     return context.criticality if context is not None else None
+
+
+def trace() -> str | None:
+    """Return the ``traceparent`` of the request being served here, or None."""
+    context = serving.get()
+    return context.traceparent if context is not None else None

@@ -4,17 +4,14 @@ Two kinds. *Calls* happen all the time: :class:`CommandDone` per finished call, 
 *Changes* are rare: a circuit that trips, shedding that begins, a limit that is reached.
 A component builds an event only if someone listens to its kind.
 
-A sink is any callable that takes one event.
-It is called synchronously, in causing order, and never while a lock is held; it must not block.
-A sink with a true attribute ``changes_only`` is never given calls.
-One that raises is counted and logged at most once a minute, and changes nothing else.
+Who is told is the matter of :mod:`groundfault.sinks`.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from groundfault._clock import monotonic
@@ -31,17 +28,14 @@ __all__ = [
     "RequestSeen",
     "SaturationChanged",
     "SettingsChanged",
+    "SettingsStoreChanged",
     "SheddingChanged",
     "Sink",
-    "Sinks",
     "ThrottleChanged",
-    "default_sinks",
     "internal_errors",
     "is_warning",
-    "log_changes",
     "name_of",
     "note_internal_error",
-    "sinks_of",
 ]
 
 _log = logging.getLogger("groundfault")
@@ -50,6 +44,8 @@ _log = logging.getLogger("groundfault")
 @dataclass(slots=True)
 class CommandDone:
     """One call through a command has ended, or was never made.
+
+    ``caller`` and ``traceparent`` are those of the request that it was made for, as with the events below.
 
     ``duration_s`` is 0.0 for calls never made. ``reason`` and ``origin`` come from an annotated 503.
     ``fallback`` says that a fallback was served. ``enforced`` is false where shadow mode let a refused call through.
@@ -65,6 +61,7 @@ class CommandDone:
     fallback: bool = False
     enforced: bool = True
     caller: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +82,7 @@ class RequestSeen:
     caller: str | None = None
     enforced: bool = True
     predicted_wait_s: float | None = None
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -113,6 +111,7 @@ class ConcurrencyChanged:
     level: str
     in_flight: int
     max_concurrent: int
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -132,6 +131,7 @@ class SaturationChanged:
     command: str
     saturated: bool
     refusals: int
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -193,6 +193,7 @@ class CommandFailing:
     duration_s: float
     error_type: str | None = None
     status: int | None = None
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -202,6 +203,24 @@ class SettingsChanged:
     component: str
     old: dict[str, Any]
     new: dict[str, Any]
+
+
+@dataclass(slots=True)
+class SettingsStoreChanged:
+    """The store of live settings has been read to another effect than before.
+
+    ``status``: ``applied``, ``version`` is in force from now on; ``rejected``, ``version`` is not, and the last good
+    one stays; ``unreachable``, nothing could be read, for the reason ``error``, and the next try is in ``retry_s``;
+    ``reached``, it can be read again and holds what is in force.
+    ``age_s``: how long ago the settings in force were last known to be the store's; None: never.
+    """
+
+    store: str
+    status: str
+    version: str | None = None
+    age_s: float | None = None
+    error: str | None = None
+    retry_s: float | None = None
 
 
 Event = (
@@ -216,45 +235,9 @@ Event = (
     | HealthChanged
     | CommandFailing
     | SettingsChanged
+    | SettingsStoreChanged
 )
 Sink = Callable[[Event], None]
-
-
-class Sinks:
-    """Sinks sorted by what they take. Replace them as a whole with :meth:`use`; readers see the old set or the new."""
-
-    __slots__ = ("calls", "changes")
-
-    def __init__(self, *sinks: Sink) -> None:
-        self.calls: tuple[Sink, ...] = ()
-        self.changes: tuple[Sink, ...] = ()
-        self.use(*sinks)
-
-    def use(self, *sinks: Sink) -> None:
-        """Replace all sinks."""
-        self.changes = sinks
-        self.calls = tuple(sink for sink in sinks if not getattr(sink, "changes_only", False))
-
-    def add(self, sink: Sink) -> None:
-        """Add one sink after those in use."""
-        self.use(*self.changes, sink)
-
-    def call(self, event: CommandDone | RequestSeen) -> None:
-        """Hand an event of the frequent kind to the sinks that take it."""
-        for sink in self.calls:
-            _hand(sink, event)
-
-    def change(self, event: Event) -> None:
-        """Hand an event of the rare kind to every sink."""
-        for sink in self.changes:
-            _hand(sink, event)
-
-
-def _hand(sink: Sink, event: Event) -> None:
-    try:
-        sink(event)
-    except Exception as error:  # noqa: BLE001  a sink never changes the fate of a call or a request
-        note_internal_error(f"sink {getattr(sink, '__name__', type(sink).__name__)}", error)
 
 
 def name_of(event: Event) -> str:
@@ -273,6 +256,7 @@ _NAMES: dict[type, str | Callable[[Any], str]] = {
     RequestSeen: "request.seen",
     SaturationChanged: lambda event: "command.saturated" if event.saturated else "command.answering",
     SettingsChanged: "settings.changed",
+    SettingsStoreChanged: lambda event: f"settings.{event.status}",
     SheddingChanged: lambda event: "server.shedding_started" if event.shedding else "server.shedding_ended",
     ThrottleChanged: lambda event: "command.throttle_started" if event.admitted_share < 1 else "command.throttle_ended",
 }
@@ -287,6 +271,8 @@ _WARN = frozenset(
         "command.saturated",
         "command.failing",
         "command.unhealthy",
+        "settings.rejected",
+        "settings.unreachable",
         "server.backlog_high",
         "server.shedding_started",
     }
@@ -296,47 +282,6 @@ _WARN = frozenset(
 def is_warning(event: Event) -> bool:
     """Return true for news that an operator should be told of, false for recoveries and the frequent kind."""
     return name_of(event) in _WARN
-
-
-_MAX_SHOWN = 128
-
-
-def log_changes(event: Event) -> None:
-    """Write a change to the standard library's logger ``groundfault``; the sink in use unless others are chosen.
-
-    The logger has no handler of its own on purpose:
-    where an application configured no logging, Python's last resort still prints the warnings to stderr.
-    """
-    # Not asdict(): it copies deeply, and settings hold callables whose objects may hold locks.
-    values = {field.name: getattr(event, field.name) for field in fields(event)}
-    level = logging.WARNING if is_warning(event) else logging.INFO
-    text = " ".join(f"{name}={_shown(value)}" for name, value in values.items() if value is not None)
-    _log.log(level, "%s %s", name_of(event), text, extra={"groundfault": values})
-
-
-def _shown(value: object) -> str:
-    """Write text that could forge a line or a field, such as a trace id taken from a request, as a short literal."""
-    text = str(round(value, 3) if isinstance(value, float) else value)
-    if isinstance(value, str) and not (len(text) <= _MAX_SHOWN and text.isprintable() and " " not in text):
-        return ascii(text[:_MAX_SHOWN])
-    return text
-
-
-log_changes.changes_only = True  # type: ignore[attr-defined]  # a function may carry attributes; mypy has no word for it
-
-_defaults = Sinks(log_changes)
-
-
-def sinks_of(sinks: "Sinks | Iterable[Sink] | None") -> Sinks:
-    """Return what a component's ``sinks`` argument means: None for the process-wide ones, else sinks of its own."""
-    if sinks is None:
-        return _defaults
-    return sinks if isinstance(sinks, Sinks) else Sinks(*sinks)
-
-
-def default_sinks() -> Sinks:
-    """Return the process-wide sinks: those of every component that was given none of its own."""
-    return _defaults
 
 
 _LOG_INTERVAL_S = 60.0

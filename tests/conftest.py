@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from groundfault import events
+from groundfault.sinks import default_sinks
 from groundfault.testing import ManualClock, RecordingSink
 
 _EXAMPLES = 60
@@ -63,7 +64,7 @@ def sink() -> RecordingSink:
 @pytest.fixture(autouse=True)
 def _process_wide_state_as_new() -> Iterator[None]:
     """Give each test the default sinks, and no internal error counted or logged before it."""
-    sinks = events.default_sinks()
+    sinks = default_sinks()
     before = sinks.changes
     events._internal_errors.clear()
     events._last_logged.clear()

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from groundfault import events
+from groundfault import sinks as sinks_module
 from groundfault.events import (
     BacklogWarning,
     CircuitChanged,
@@ -17,10 +18,11 @@ from groundfault.events import (
     RequestSeen,
     SaturationChanged,
     SettingsChanged,
+    SettingsStoreChanged,
     SheddingChanged,
-    Sinks,
     ThrottleChanged,
 )
+from groundfault.sinks import Sinks
 from groundfault.testing import ManualClock, RecordingSink
 from groundfault.vocabulary import Criticality, Outcome, Reason, State
 
@@ -53,6 +55,10 @@ NAMES = [
     (HealthChanged("saber", "get", healthy=False, error="OSError"), "command.unhealthy", True),
     (HealthChanged("saber", "get", healthy=True), "command.healthy", False),
     (SettingsChanged("saber/get", {"timeout_s": 1.0}, {"timeout_s": 2.0}), "settings.changed", False),
+    (SettingsStoreChanged("file", "applied", "7"), "settings.applied", False),
+    (SettingsStoreChanged("file", "rejected", "8", error="timeout_s"), "settings.rejected", True),
+    (SettingsStoreChanged("file", "unreachable", error="gone", retry_s=2.0), "settings.unreachable", True),
+    (SettingsStoreChanged("file", "reached", "7"), "settings.reached", False),
 ]
 
 
@@ -86,24 +92,24 @@ def rare_only(sink):
 
 def test_sinks_get_calls_and_changes_in_order(sink):
     sinks = Sinks(sink)
-    sinks.call(DONE)
+    sinks.command(DONE)
     sinks.change(TRIPPED)
-    sinks.call(SEEN)
+    sinks.request(SEEN)
     assert sink.events == [DONE, TRIPPED, SEEN]
 
 
 def test_a_sink_for_changes_is_never_given_calls(sink):
-    sinks = Sinks(rare_only(sink))
-    sinks.call(DONE)
+    sinks = Sinks.direct(rare_only(sink))
+    sinks.command(DONE)
     sinks.change(TRIPPED)
     assert sink.events == [TRIPPED]
-    assert sinks.calls == ()  # so that a component need not even build the event
+    assert sinks.commands == ()  # so that a component need not even build the event
 
 
 def test_a_false_changes_only_changes_nothing(sink):
     changes = rare_only(sink)
     changes.changes_only = False
-    Sinks(changes).call(DONE)
+    Sinks.direct(changes).command(DONE)
     assert sink.events == [DONE]
 
 
@@ -111,17 +117,18 @@ def test_sinks_are_replaced_as_a_whole_or_added_to():
     first, second, third = RecordingSink(), RecordingSink(), RecordingSink()
     sinks = Sinks(first)
     sinks.use(second)
-    sinks.add(rare_only(third))
-    sinks.call(DONE)
+    third.changes_only = True
+    sinks.add(third)
+    sinks.command(DONE)
     sinks.change(TRIPPED)
     assert (first.events, second.events, third.events) == ([], [DONE, TRIPPED], [TRIPPED])
 
 
 def test_no_sink_is_no_work():
     sinks = Sinks()
-    sinks.call(DONE)
+    sinks.command(DONE)
     sinks.change(TRIPPED)
-    assert (sinks.calls, sinks.changes) == ((), ())
+    assert (sinks.commands, sinks.requests, sinks.changes) == ((), (), ())
 
 
 def broken(event):
@@ -129,15 +136,15 @@ def broken(event):
 
 
 def test_a_raising_sink_is_counted_and_the_others_still_hear(sink, caplog):
-    sinks = Sinks(broken, sink)
-    sinks.call(DONE)
+    sinks = Sinks.direct(broken, sink)
+    sinks.command(DONE)
     sinks.change(TRIPPED)
     assert sink.events == [DONE, TRIPPED]
     assert events.internal_errors() == {"sink broken": 2}
 
 
 def test_a_sink_without_a_name_is_known_by_its_type():
-    Sinks(partial(broken)).call(DONE)
+    Sinks.direct(partial(broken)).command(DONE)
     assert events.internal_errors() == {"sink partial": 1}
 
 
@@ -148,14 +155,14 @@ def test_what_is_not_an_error_passes_a_sink():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Sinks(interrupted).call(DONE)
+        Sinks.direct(interrupted).command(DONE)
     assert events.internal_errors() == {}
 
 
 def test_the_process_wide_sinks_log_changes_unless_others_are_chosen():
-    assert events.default_sinks().changes == (events.log_changes,)
-    assert events.default_sinks().calls == ()
-    assert events.default_sinks() is events.default_sinks()
+    assert sinks_module.default_sinks().changes == (sinks_module.log_changes,)
+    assert sinks_module.default_sinks().commands == ()
+    assert sinks_module.default_sinks() is sinks_module.default_sinks()
 
 
 # --- internal errors --------------------------------------------------------------------------------------------------
@@ -197,7 +204,7 @@ def test_a_raising_logging_setup_changes_nothing(monkeypatch):
     logger.addFilter(broken_filter)
     try:
         events.note_internal_error("here", RuntimeError("boom"))
-        Sinks(events.log_changes).change(TRIPPED)
+        Sinks(sinks_module.log_changes).change(TRIPPED)
     finally:
         logger.removeFilter(broken_filter)
     assert events.internal_errors() == {"here": 1, "sink log_changes": 1}
@@ -209,7 +216,7 @@ def test_a_raising_logging_setup_changes_nothing(monkeypatch):
 @pytest.mark.parametrize("event", [event for event, _, _ in NAMES if not isinstance(event, (CommandDone, RequestSeen))])
 def test_a_change_is_one_line_with_its_fields_beside_it(event, caplog):
     caplog.set_level(logging.INFO, "groundfault")
-    events.log_changes(event)
+    sinks_module.log_changes(event)
     (record,) = caplog.records
     assert record.getMessage().startswith(events.name_of(event) + " ")
     assert record.levelno == (logging.WARNING if events.is_warning(event) else logging.INFO)
@@ -218,7 +225,7 @@ def test_a_change_is_one_line_with_its_fields_beside_it(event, caplog):
 
 
 def test_the_line_of_a_trip(caplog):
-    events.log_changes(TRIPPED)
+    sinks_module.log_changes(TRIPPED)
     assert caplog.messages == [
         "circuit.open resource=saber command=get old=closed new=open failures=12 volume=20 sleep_window_s=5.0"
     ]
@@ -237,7 +244,7 @@ def test_the_line_of_a_trip(caplog):
     ],
 )
 def test_what_came_with_a_request_cannot_forge_a_line(trace, shown, caplog):
-    events.log_changes(circuit(State.OPEN, traceparent=trace))
+    sinks_module.log_changes(circuit(State.OPEN, traceparent=trace))
     (message,) = caplog.messages
     assert message.endswith(shown)
     assert "\n" not in message
@@ -256,19 +263,20 @@ class Guarded:
 def test_settings_with_callables_are_logged(caplog):
     caplog.set_level(logging.INFO, "groundfault")
     guarded = Guarded().criticality
-    Sinks(events.log_changes).change(SettingsChanged("saber", {"criticality": None}, {"criticality": guarded}))
+    Sinks(sinks_module.log_changes).change(SettingsChanged("saber", {"criticality": None}, {"criticality": guarded}))
     assert events.internal_errors() == {}
     assert caplog.records[0].groundfault["new"]["criticality"] is guarded
 
 
 def test_reasons_are_shown_as_their_words(caplog):
-    events.log_changes(SheddingChanged("saber", shedding=True, queue_wait_s=0.25, shed=1, reason=Reason.QUEUE_WAIT))
+    event = SheddingChanged("saber", shedding=True, queue_wait_s=0.25, shed=1, reason=Reason.QUEUE_WAIT)
+    sinks_module.log_changes(event)
     assert caplog.messages == [
         "server.shedding_started service=saber shedding=True queue_wait_s=0.25 shed=1 reason=queue-wait enforced=True"
     ]
 
 
 def test_times_are_shown_to_a_millisecond(caplog):
-    events.log_changes(SheddingChanged("saber", shedding=True, queue_wait_s=0.1, shed=1, predicted_wait_s=5 / 3))
+    sinks_module.log_changes(SheddingChanged("saber", shedding=True, queue_wait_s=0.1, shed=1, predicted_wait_s=5 / 3))
     assert "queue_wait_s=0.1 " in caplog.text
     assert "predicted_wait_s=1.667 " in caplog.text

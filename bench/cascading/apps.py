@@ -11,7 +11,7 @@ import requests
 
 from cascading.guards import Changes, Sickness, guarded, next_service
 from cascading.parts import FREE, FREE_S, NEED, FaultsFile, Part
-from groundfault.events import default_sinks
+from groundfault.sinks import default_sinks
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -1,5 +1,6 @@
 """What a callee that sheds has earned: how much is sent to it, and whether refusing is all it does."""
 
+from groundfault import _context
 from groundfault.breaker._throttle import Saturation, Throttle
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.events import Event, SaturationChanged, ThrottleChanged
@@ -70,7 +71,7 @@ class Callee:
             return
         refusals = saturation.refusals
         if saturation.answered():
-            news.append(SaturationChanged(self._resource, self._command, saturated=False, refusals=refusals))
+            news.append(self._saturation_changed(refusals, saturated=False))
 
     def refused(self, now: float) -> None:
         """Count a refusal by the callee itself."""
@@ -86,5 +87,8 @@ class Callee:
             return False
         saturation = self._saturation = self._saturation or Saturation()
         if saturation.refused(now, settings.handled_patience_s):
-            news.append(SaturationChanged(self._resource, self._command, saturated=True, refusals=saturation.refusals))
+            news.append(self._saturation_changed(saturation.refusals, saturated=True))
         return saturation.saturated and settings.on_saturated == "open"
+
+    def _saturation_changed(self, refusals: int, *, saturated: bool) -> SaturationChanged:
+        return SaturationChanged(self._resource, self._command, saturated, refusals, _context.trace())

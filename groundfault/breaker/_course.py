@@ -20,7 +20,8 @@ from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.errors import CircuitOpenError, CommandTimeoutError, GroundFaultError
-from groundfault.events import Sinks, note_internal_error
+from groundfault.events import note_internal_error
+from groundfault.sinks import Sinks
 from groundfault.vocabulary import Outcome
 
 __all__ = ["LEAST_TIMEOUT_S", "NO_FALLBACK", "SHADOWED", "UNSERVED", "Course"]
@@ -79,7 +80,7 @@ class Course:
             self.gate.fold()
         gate = self.gate
         error = CircuitOpenError(gate.resource, gate.command, period.wakes_at - now if period.wakes_at > now else 0.0)
-        if self.sinks.calls or serving.get() is not None:
+        if self.sinks.commands or serving.get() is not None:
             self._say(Ending(Outcome.CIRCUIT_OPEN, 0.0, carrier=error))
         return error
 

@@ -8,18 +8,18 @@ from typing import Any, Final
 from groundfault import _context
 from groundfault._clock import monotonic
 from groundfault.breaker._machine import AGAINST
+from groundfault.breaker._rolling import MADE
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.errors import RejectedError, ShedError
-from groundfault.events import CommandDone, CommandFailing, Sinks, note_internal_error
+from groundfault.events import CommandDone, CommandFailing, note_internal_error
 from groundfault.refusals import refusal_in
+from groundfault.sinks import Sinks
 from groundfault.vocabulary import Outcome, Reason
 from groundfault.wire import Refusal
 
 __all__ = ["Ending", "classify_error", "classify_result", "had_time", "made", "report", "within_timeout"]
 
 _RECOVERABLE = frozenset(Outcome) - {Outcome.SUCCESS, Outcome.IGNORED}
-
-_MADE = frozenset({Outcome.SUCCESS, Outcome.FAILURE, Outcome.TIMEOUT, Outcome.SHED, Outcome.IGNORED})
 
 _REASONS = {Outcome.CIRCUIT_OPEN: Reason.CIRCUIT_OPEN, Outcome.THROTTLED: Reason.THROTTLED}
 
@@ -149,8 +149,8 @@ def within_timeout(outcome: Outcome, settings: BreakerSettings, duration_s: floa
 
 def made(outcome: Outcome) -> Outcome:
     """Return the outcome if it is one of calls that were made. Raises ValueError for any other."""
-    if outcome not in _MADE:
-        raise ValueError(f"a call that was made ends as one of {', '.join(sorted(_MADE))}, not {outcome}")
+    if outcome not in MADE:
+        raise ValueError(f"a call that was made ends as one of {', '.join(sorted(MADE))}, not {outcome}")
     return Outcome(outcome)
 
 
@@ -168,8 +168,8 @@ def report(resource: str, command: str, ending: Ending, sinks: Sinks, *, fallbac
             context.note(_context.Fault(resource, command, outcome, reason, origin, kept))
     if outcome in AGAINST and ending.shadowed is None:
         _tell_failing(resource, command, ending, sinks)
-    if sinks.calls:
-        sinks.call(
+    if sinks.commands:
+        sinks.command(
             CommandDone(
                 resource,
                 command,
@@ -181,6 +181,7 @@ def report(resource: str, command: str, ending: Ending, sinks: Sinks, *, fallbac
                 fallback=fallback,
                 enforced=ending.shadowed is None,
                 caller=context.caller if context is not None else None,
+                traceparent=context.traceparent if context is not None else None,
             )
         )
 
@@ -204,5 +205,6 @@ def _tell_failing(resource: str, command: str, ending: Ending, sinks: Sinks) -> 
             ending.duration_s,
             error_type,
             status if isinstance(status, int) else None,
+            _context.trace(),
         )
     )

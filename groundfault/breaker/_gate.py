@@ -30,9 +30,9 @@ from groundfault.events import (
     Event,
     HealthChanged,
     SettingsChanged,
-    Sinks,
     note_internal_error,
 )
+from groundfault.sinks import Sinks
 from groundfault.vocabulary import Criticality, Mode, Outcome, State
 
 __all__ = ["Gate"]
@@ -207,6 +207,7 @@ class Gate:
                 max_concurrent=settings.max_concurrent,
                 counts=rolling.counts(),
                 totals=rolling.lifetime(),
+                durations=rolling.taken(),
                 fallbacks=fallbacks,
                 fallbacks_failed=failed,
                 fallbacks_refused=refused,
@@ -266,9 +267,8 @@ class Gate:
         if (limit := settings.max_concurrent) is not None:
             level = self._bulkhead.entered(in_flight, limit, now)
             if level is not None:
-                news.append(
-                    ConcurrencyChanged(self.resource, self.command, level, limit if level == FULL else in_flight, limit)
-                )
+                taken = limit if level == FULL else in_flight
+                news.append(ConcurrencyChanged(self.resource, self.command, level, taken, limit, _context.trace()))
             if in_flight > limit:
                 error: RejectedError = BulkheadFullError(self.resource, self.command, limit)
                 return Refused(Outcome.BULKHEAD_FULL, error, enforced)
@@ -378,7 +378,6 @@ class Gate:
             self._tell([HealthChanged(self.resource, self.command, news.healthy, news.error)])
 
     def _circuit_changed(self, change: Change) -> CircuitChanged:
-        context = _context.current()
         return CircuitChanged(
             self.resource,
             self.command,
@@ -387,7 +386,7 @@ class Gate:
             failures=change.failures,
             volume=change.volume,
             sleep_window_s=change.sleep_window_s,
-            traceparent=context.traceparent if context is not None else None,
+            traceparent=_context.trace(),
         )
 
 

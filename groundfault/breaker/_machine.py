@@ -133,7 +133,7 @@ class Circuit:
     ) -> Change | None:
         """Take a call's outcome. ``draw`` is a random number in [0, 1) for the sleep window, should it open."""
         if permit.generation != self.generation:
-            rolling.count_outside(outcome)
+            rolling.count_outside(outcome, duration_s)
             return None
         if permit is self._probe:
             self._probe = None

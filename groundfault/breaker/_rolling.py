@@ -6,27 +6,23 @@ The owner folds both into counts and a histogram under its lock, from time to ti
 Appending to a list and deleting its head are atomic, so what is appended meanwhile is kept for the next fold.
 """
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from groundfault._histogram import Histogram
 from groundfault.vocabulary import Outcome
 
-__all__ = ["FOLD_AT", "WINDOWS", "WINDOW_S", "Rolling"]
+__all__ = ["FOLD_AT", "MADE", "WINDOWS", "WINDOW_S", "Rolling"]
 
 WINDOW_S: Final = 10.0
 WINDOWS: Final = 3
 
+MADE: Final = frozenset({Outcome.SUCCESS, Outcome.FAILURE, Outcome.TIMEOUT, Outcome.SHED, Outcome.IGNORED})
+"""The outcomes of calls that were made, so that they took some time."""
+
 FOLD_AT: Final = 512
 """Durations that may lie unfolded, some thirty bytes each."""
-
-_MICROSECONDS: Final = 1e6
-
-
-def _bucket_of(duration_s: float) -> int:
-    """Return the power of two that the duration's microseconds stay below."""
-    return int(max(0.0, duration_s) * _MICROSECONDS).bit_length()
 
 
 class _Window:
@@ -39,7 +35,7 @@ class _Window:
         self.tallies: list[Outcome] = []
         self.successes = 0
         self.counts: dict[Outcome, int] = {}
-        self.histogram: dict[int, int] = {}
+        self.histogram = Histogram()
 
     @property
     def failures(self) -> int:
@@ -47,13 +43,17 @@ class _Window:
 
 
 class Rolling:
-    """The windows, newest first, and what was counted since the beginning."""
+    """The windows, newest first, and what was counted since the beginning.
 
-    __slots__ = ("_lifetime", "_windows", "ends_at")
+    ``_taken``: how long all calls of an outcome took since then; there only once there is one, for most have none.
+    """
+
+    __slots__ = ("_lifetime", "_taken", "_windows", "ends_at")
 
     def __init__(self, now: float) -> None:
         self._windows = [_Window()]
         self._lifetime: dict[Outcome, int] = {}
+        self._taken: dict[Outcome, Histogram] = {}
         self.ends_at = now + WINDOW_S
 
     @property
@@ -91,15 +91,16 @@ class Rolling:
         window = self._windows[0]
         if outcome is Outcome.SUCCESS:
             window.successes += 1
-            bucket = _bucket_of(duration_s)
-            window.histogram[bucket] = window.histogram.get(bucket, 0) + 1
+            window.histogram.add(duration_s)
         else:
             window.counts[outcome] = window.counts.get(outcome, 0) + 1
-        self.count_outside(outcome)
+        self.count_outside(outcome, duration_s)
 
-    def count_outside(self, outcome: Outcome) -> None:
+    def count_outside(self, outcome: Outcome, duration_s: float = 0.0) -> None:
         """Count a call that belongs to no window, because the circuit has moved since it began."""
         self._lifetime[outcome] = self._lifetime.get(outcome, 0) + 1
+        if outcome in MADE:
+            self._taken_by(outcome).add(duration_s)
 
     def fold(self) -> None:
         """Move what was appended into the counts and the histogram."""
@@ -110,19 +111,21 @@ class Rolling:
                 self._fold_tallies(window)
 
     def _fold_durations(self, window: _Window) -> None:
-        # Sorting floats and searching the few powers of two among them is cheaper than placing each by itself.
+        # Sorting floats and searching the few bounds among them is cheaper than placing each by itself.
         length = len(window.durations)
-        batch = sorted(window.durations[:length])
-        first = 0
-        while first < length:
-            bucket = _bucket_of(batch[first])
-            # At least one: right at a power of two the two ways of comparing may round differently.
-            end = max(first + 1, bisect_left(batch, (1 << bucket) / _MICROSECONDS, first))
-            window.histogram[bucket] = window.histogram.get(bucket, 0) + end - first
-            first = end
+        batch = Histogram()
+        batch.add_sorted(sorted(window.durations[:length]))
+        window.histogram.merge(batch)
+        self._taken_by(Outcome.SUCCESS).merge(batch)
         window.successes += length
         self._lifetime[Outcome.SUCCESS] = self._lifetime.get(Outcome.SUCCESS, 0) + length
         del window.durations[:length]
+
+    def _taken_by(self, outcome: Outcome) -> Histogram:
+        taken = self._taken.get(outcome)
+        if taken is None:
+            taken = self._taken[outcome] = Histogram()
+        return taken
 
     def _fold_tallies(self, window: _Window) -> None:
         length = len(window.tallies)
@@ -155,29 +158,15 @@ class Rolling:
         self.fold()
         return {outcome: self._lifetime.get(outcome, 0) for outcome in Outcome}
 
-    def quantiles(self, *shares: float) -> tuple[float | None, ...]:
-        """Return the durations in seconds that these shares of the successes stayed below; None without successes.
-
-        Between the two powers of two that are known the successes are taken to be spread evenly,
-        so an answer is off by less than a factor of two.
-        """
+    def taken(self) -> dict[Outcome, Histogram]:
+        """Return how long calls took since the beginning, by outcome, of those outcomes that there were."""
         self.fold()
-        merged: Counter[int] = Counter()
+        return {outcome: histogram.copy() for outcome, histogram in self._taken.items()}
+
+    def quantiles(self, *shares: float) -> tuple[float | None, ...]:
+        """Return the durations in seconds that these shares of the successes stayed below; None without successes."""
+        self.fold()
+        merged = Histogram()
         for window in self._windows:
-            merged.update(window.histogram)
-        return tuple(_quantile(merged, share) for share in shares)
-
-
-def _quantile(histogram: Counter[int], share: float) -> float | None:
-    wanted = share * histogram.total()
-    if not wanted:
-        return None
-    below = 0
-    bucket = 0
-    for bucket in sorted(histogram):  # some thirty buckets at most
-        times = histogram[bucket]
-        if below + times >= wanted:
-            low, high = (1 << bucket) >> 1, 1 << bucket
-            return (low + (high - low) * (wanted - below) / times) / _MICROSECONDS
-        below += times
-    return (1 << bucket) / _MICROSECONDS
+            merged.merge(window.histogram)
+        return tuple(merged.quantile(share) for share in shares)

@@ -77,7 +77,7 @@ def _wrap_function(course: Course, fn: Callable[..., Any]) -> Callable[..., Any]
             durations.append(elapsed)
             if len(durations) >= FOLD_AT:
                 gate.fold()
-            if course.sinks.calls:
+            if course.sinks.commands:
                 course.succeeded(elapsed)
             return result
         return course.returned(period.permit, period.settings, started, ended, result, args, kwargs)
@@ -123,7 +123,7 @@ def _wrap_coroutine_function(course: Course, fn: Callable[..., Any]) -> Callable
             durations.append(elapsed)
             if len(durations) >= FOLD_AT:
                 gate.fold()
-            if course.sinks.calls:
+            if course.sinks.commands:
                 course.succeeded(elapsed)
             return result
         return await course.areturned(period.permit, period.settings, started, ended, result, args, kwargs)

@@ -12,7 +12,7 @@ from groundfault.breaker._ending import Ending, classify_error, had_time, made, 
 from groundfault.breaker._gate import Gate
 from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import FOLD_AT
-from groundfault.events import Sinks
+from groundfault.sinks import Sinks
 from groundfault.vocabulary import Outcome
 from groundfault.wire import Refusal
 
@@ -163,7 +163,7 @@ class Attempt:
             period.durations.append(duration_s)
             if len(period.durations) >= FOLD_AT:
                 gate.fold()
-            if self._sinks.calls:
+            if self._sinks.commands:
                 report(gate.resource, gate.command, Ending(outcome, duration_s), self._sinks, fallback=False)
             return
         if outcome is Outcome.TIMEOUT and self._ran_out(duration_s) and not had_time(self._settings, duration_s):

@@ -24,7 +24,7 @@ from groundfault.breaker._wrapping import guard
 from groundfault.breaker.attempt import Attempt, Fallback, UnguardedAttempt
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
-from groundfault.events import Sinks, default_sinks
+from groundfault.sinks import Sinks, default_sinks
 from groundfault.vocabulary import Outcome
 
 __all__ = ["Command"]
@@ -124,7 +124,7 @@ class Command:
             durations.append(elapsed)
             if len(durations) >= FOLD_AT:
                 gate.fold()
-            if course.sinks.calls:
+            if course.sinks.commands:
                 course.succeeded(elapsed)
             return result
         return course.returned(period.permit, period.settings, started, ended, result, args, kwargs)
@@ -172,7 +172,7 @@ class Command:
             durations.append(elapsed)
             if len(durations) >= FOLD_AT:
                 gate.fold()
-            if course.sinks.calls:
+            if course.sinks.commands:
                 course.succeeded(elapsed)
             return result
         return await course.areturned(period.permit, period.settings, started, ended, result, args, kwargs)

@@ -14,7 +14,7 @@ from groundfault.breaker.command import Command
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
 from groundfault.errors import SettingsError
-from groundfault.events import Sink, Sinks, default_sinks, sinks_of
+from groundfault.sinks import Sink, Sinks, default_sinks, sinks_of
 from groundfault.vocabulary import Mode, Outcome
 from groundfault.wire import NAME_GRAMMAR, valid_name
 

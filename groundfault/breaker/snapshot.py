@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
+from groundfault._histogram import Histogram
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.vocabulary import Mode, Outcome, State
 
@@ -16,9 +17,10 @@ class CommandSnapshot:
     """One command at one moment. All times are seconds.
 
     ``counts`` are by outcome over the windows, up to 30 s; ``totals`` by outcome since the process began (or forked).
+    ``durations``: how long the calls took that were made, by outcome, since then too.
     ``fallbacks`` were served, ``fallbacks_failed`` raised or took too long, ``fallbacks_refused`` found no place;
     all three since the process began.
-    ``p50_s``, ``p95_s``, ``p99_s``: durations of successes in the windows, None without any; off by less than twofold.
+    ``p50_s``, ``p95_s``, ``p99_s``: durations of successes in the windows, None without any; off by less than a third.
     ``admitted_share``: share of the calls that is sent to a shedding callee, 1.0 in peace.
     ``saturated``: the callee has done nothing but refuse for ``handled_patience_s``.
     ``healthy``: the last known answer of the health check; true without one.
@@ -34,6 +36,7 @@ class CommandSnapshot:
     max_concurrent: int | None
     counts: Mapping[Outcome, int]
     totals: Mapping[Outcome, int]
+    durations: Mapping[Outcome, Histogram]
     fallbacks: int
     fallbacks_failed: int
     fallbacks_refused: int
@@ -56,6 +59,8 @@ class CommandSnapshot:
 def _plain(value: object) -> Any:
     if isinstance(value, BreakerSettings):
         value = value.as_dict()
+    if isinstance(value, Histogram):
+        return value.as_dict()
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):

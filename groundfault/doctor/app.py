@@ -12,10 +12,11 @@ from threading import local
 from typing import TYPE_CHECKING, Any
 
 from groundfault._clock import monotonic
-from groundfault.events import Event, RequestSeen, Sinks
+from groundfault.events import Event, RequestSeen
 from groundfault.shedding.asgi import LoadShedder, Message, Receive, Scope, Send
 from groundfault.shedding.shedder import Shedder
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.sinks import Sinks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ def _note(event: Event) -> None:
         _seen.event = event
 
 
-shedder = Shedder(service="doctor", mode="shadow", sinks=Sinks(_note))
+shedder = Shedder(service="doctor", mode="shadow", sinks=Sinks.direct(_note))
 
 
 def _hold(seconds: float) -> None:

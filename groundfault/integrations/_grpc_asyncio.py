@@ -11,8 +11,9 @@ import grpc
 from groundfault import errors
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.breaker.attempt import LATER
-from groundfault.events import Sink, note_internal_error
+from groundfault.events import note_internal_error
 from groundfault.integrations._grpc_client import Ending, Exchange, Guard, rejected
+from groundfault.sinks import Sink
 from groundfault.vocabulary import Outcome
 
 __all__ = ["aio_interceptors"]

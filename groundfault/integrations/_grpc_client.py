@@ -11,10 +11,11 @@ from groundfault import errors
 from groundfault._clock import monotonic
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.breaker.attempt import Fallback
-from groundfault.events import Sink, note_internal_error
+from groundfault.events import note_internal_error
 from groundfault.integrations._grpc_errors import REJECTIONS, CommandTimeoutError, Ended, ShedError
 from groundfault.integrations._grpc_wire import OUTCOMES, Pairs, read_refusal, without
 from groundfault.integrations._http import CommandNames, budget_is_gone, hop_headers
+from groundfault.sinks import Sink
 from groundfault.vocabulary import Outcome
 from groundfault.wire import Refusal
 

@@ -11,11 +11,11 @@ from typing import Any, Unpack
 
 import grpc
 
-from groundfault.events import Sink, Sinks
 from groundfault.integrations._grpc_served import Door, ServedContext
 from groundfault.shedding._request import Visit, shedder_of
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sink, Sinks
 
 __all__ = ["ServerInterceptor", "in_thread"]
 

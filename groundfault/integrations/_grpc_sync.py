@@ -9,9 +9,10 @@ import grpc
 
 from groundfault import errors
 from groundfault.breaker import Attempt, Resource
-from groundfault.events import Sink, note_internal_error
+from groundfault.events import note_internal_error
 from groundfault.integrations._grpc_client import Ending, Exchange, Guard, rejected
 from groundfault.integrations._grpc_errors import CommandTimeoutError
+from groundfault.sinks import Sink
 from groundfault.vocabulary import Outcome
 
 __all__ = ["GroundFaultInterceptor"]

@@ -11,7 +11,8 @@ from groundfault._clock import monotonic
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.breaker.attempt import Fallback
 from groundfault.errors import GroundFaultError, SettingsError
-from groundfault.events import Sink, note_internal_error
+from groundfault.events import note_internal_error
+from groundfault.sinks import Sink
 from groundfault.vocabulary import Outcome
 
 __all__ = [

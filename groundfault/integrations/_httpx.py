@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal, Self
 from groundfault import errors
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.breaker.attempt import LATER
-from groundfault.events import Sink
 from groundfault.integrations._http import (
     BODY_LIMIT,
     CommandNames,
@@ -25,6 +24,7 @@ from groundfault.integrations._http import (
 )
 from groundfault.integrations._httpx_call import Call, Library, is_astray, next_or_none
 from groundfault.integrations._httpx_network import bind_network
+from groundfault.sinks import Sink
 from groundfault.vocabulary import Outcome
 
 __all__ = ["AsyncGuard", "Guard"]

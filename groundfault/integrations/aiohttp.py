@@ -32,7 +32,6 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 from groundfault import errors, wire
 from groundfault.breaker import Attempt, Command, Resource
 from groundfault.breaker.attempt import LATER
-from groundfault.events import Sink
 from groundfault.integrations._aiohttp_answer import Answer, response_of
 from groundfault.integrations._aiohttp_body import WatchedBody, outcome_of
 from groundfault.integrations._aiohttp_hops import follow, honored, is_astray, label, strip
@@ -45,6 +44,7 @@ from groundfault.integrations._http import (
     judge,
     resource_of,
 )
+from groundfault.sinks import Sink
 from groundfault.vocabulary import Outcome
 
 __all__ = [

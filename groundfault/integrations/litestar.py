@@ -23,12 +23,12 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
         "groundfault.integrations.litestar needs litestar: pip install 'groundfault[litestar]'"
     ) from missing
 
-from groundfault.events import Sink, Sinks
 from groundfault.integrations._answering import answer_to
 from groundfault.shedding._request import shedder_of
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sink, Sinks
 
 if TYPE_CHECKING:
     from litestar.config.app import AppConfig

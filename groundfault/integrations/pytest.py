@@ -32,7 +32,7 @@ def groundfault_clock() -> "ManualClock":
 @pytest.fixture
 def groundfault_events() -> "Iterator[RecordingSink]":
     """Record every event of components that have no sinks of their own, beside the process-wide sinks in use."""
-    from groundfault.events import default_sinks  # noqa: PLC0415  as above
+    from groundfault.sinks import default_sinks  # noqa: PLC0415  as above
     from groundfault.testing import RecordingSink  # noqa: PLC0415  as above
 
     sinks = default_sinks()

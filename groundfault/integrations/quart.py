@@ -18,12 +18,12 @@ try:
 except ImportError as missing:  # pragma: no cover  shown only where the extra is missing
     raise ImportError("groundfault.integrations.quart needs quart: pip install 'groundfault[quart]'") from missing
 
-from groundfault.events import Sink, Sinks
 from groundfault.integrations._answering import answer_to
 from groundfault.shedding._request import shedder_of
 from groundfault.shedding.asgi import LoadShedder as ASGILoadShedder
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sink, Sinks
 
 __all__ = ["LoadShedder"]
 

@@ -41,7 +41,7 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 from groundfault._clock import monotonic
 from groundfault.breaker import Command, Resource
 from groundfault.errors import SettingsError
-from groundfault.events import Sink, note_internal_error
+from groundfault.events import note_internal_error
 from groundfault.integrations._sqlalchemy_call import Call, WatchedCursor, drive
 from groundfault.integrations._sqlalchemy_errors import (
     BulkheadFullError,
@@ -50,6 +50,7 @@ from groundfault.integrations._sqlalchemy_errors import (
     ThrottledError,
     UnhealthyError,
 )
+from groundfault.sinks import Sink
 from groundfault.wire import valid_name
 
 __all__ = [

@@ -23,7 +23,6 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 from groundfault import errors, wire
 from groundfault._clock import monotonic
 from groundfault.breaker import Command, Resource
-from groundfault.events import Sink
 from groundfault.integrations._http import (
     BODY_LIMIT,
     CommandNames,
@@ -35,6 +34,7 @@ from groundfault.integrations._http import (
 )
 from groundfault.integrations._urllib3_body import WatchedBody, outcome_of
 from groundfault.integrations._urllib3_deadline import Deadline, bound, within
+from groundfault.sinks import Sink
 from groundfault.vocabulary import Outcome
 
 __all__ = [

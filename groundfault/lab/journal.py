@@ -23,6 +23,8 @@ class Journal:
     The file is opened at the first event, so a worker that was forked after this object was made has one of its own.
     """
 
+    prompt = True
+
     def __init__(self, directory: Path, service: str, clock: Clock = monotonic) -> None:
         self._directory = directory
         self._service = service

@@ -16,8 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from groundfault.events import default_sinks
 from groundfault.lab.journal import Journal
+from groundfault.sinks import default_sinks
 
 __all__ = [
     "CONNECTIONS",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from groundfault import wire
 from groundfault._context import RequestContext, serving
 from groundfault.errors import SettingsError
-from groundfault.events import Sink, Sinks, note_internal_error
+from groundfault.events import note_internal_error
 from groundfault.shedding import _propagation
 from groundfault.shedding._routes import route_of
 from groundfault.shedding._rules import Rules
@@ -23,6 +23,7 @@ from groundfault.shedding._wait import IN_PROCESS, LEFT, Bracket, Peer, header_a
 from groundfault.shedding.criticality import RequestInfo
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import TCP_INFO, Admission, Shedder
+from groundfault.sinks import Sink, Sinks
 from groundfault.vocabulary import Criticality, Reason
 
 if TYPE_CHECKING:
@@ -135,8 +136,9 @@ class Visit(Admission):
     def begin_in_thread(self, latest: float, late: Reason) -> None:
         """Raise LateError with the reason ``late`` if a worker thread may not begin any more, after ``latest``."""
         try:
+            context = self.context
             withdrawn = self.shedder.clock() > latest and self.shedder.withdraw(
-                self, late, self.context.criticality or _CRITICAL
+                self, late, context.criticality or _CRITICAL, context.traceparent
             )
         except Exception as error:  # noqa: BLE001  an error of ours must not cost the answer
             self.shedder.failed("turn for a thread", error)

@@ -15,10 +15,10 @@ from groundfault.vocabulary import Criticality, Reason
 
 if TYPE_CHECKING:
     from groundfault._clock import Clock
-    from groundfault.events import Sinks
     from groundfault.shedding._law import Law
     from groundfault.shedding._listener import ListenerWatch
     from groundfault.shedding._tally import Tally
+    from groundfault.sinks import Sinks
 
 __all__ = ["ShortWays"]
 
@@ -53,7 +53,7 @@ class ShortWays:
         Only for requests of which :attr:`Rules.plain` holds, that say nothing of themselves and ask for no health path,
         and whose client is there. For them it does what the long way does.
         """
-        if self.sinks.calls:  # they want to know the route
+        if self.sinks.requests:  # they want to know the route
             return None
         now = self.clock()
         with self._lock:
@@ -64,6 +64,7 @@ class ShortWays:
             self._signal = signal
             self._wait_s = wait_s
             self._tally.refuse_more(now, reason)
+            self._tally.waits.add(wait_s)
         if now >= self._listener.due:
             self._watch_listener(now)
         return reason
@@ -74,7 +75,7 @@ class ShortWays:
         Only for such requests as :meth:`refuse_outright` is for, whose wait is exact, that need no worker thread.
         """
         now = self.clock()
-        if self._draining or self.sinks.calls or now >= self._listener.due:
+        if self._draining or self.sinks.requests or now >= self._listener.due:
             return False
         with self._lock:
             tally = self._tally
@@ -86,4 +87,5 @@ class ShortWays:
             admission.began = now
             tally.admitted[_CRITICAL] += 1
             tally.in_flight += 1
+            tally.waits.add(wait_s)
         return True

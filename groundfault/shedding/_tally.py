@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Final
 
+from groundfault._histogram import Histogram
 from groundfault.events import SheddingChanged
 from groundfault.vocabulary import Criticality, Reason
 
@@ -18,16 +19,31 @@ _OVERLOAD: Final = frozenset({Reason.QUEUE_WAIT, Reason.CONCURRENCY})
 class Tally:
     """``shed`` counts by reason and criticality; ``abandoned`` are those of them whose client had left.
 
+    ``waits``: how long requests had waited that a signal could tell of.
+    ``callers``: requests of those that say who they are, by name and by the reason of the refusal, None if admitted,
+    with the sum of their waits in seconds.
     ``episode``: whether one of shedding is going on. Where a method returns an event, the caller hands it to the sinks.
     """
 
-    __slots__ = ("_episode_shed", "_refused_at", "abandoned", "admitted", "episode", "in_flight", "shed")
+    __slots__ = (
+        "_episode_shed",
+        "_refused_at",
+        "abandoned",
+        "admitted",
+        "callers",
+        "episode",
+        "in_flight",
+        "shed",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.admitted: Counter[Criticality] = Counter()
         self.shed: Counter[tuple[Reason, Criticality]] = Counter()
         self.abandoned = 0
+        self.waits = Histogram()
+        self.callers: dict[tuple[str, Reason | None], tuple[int, float]] = {}
         self.episode = False
         self._episode_shed = 0
         self._refused_at = 0.0
@@ -64,6 +80,11 @@ class Tally:
             enforced=enforced,
         )
 
+    def note_caller(self, caller: str, reason: Reason | None, wait_s: float) -> None:
+        """Count a request of a caller that has a name; ``reason``: of its refusal, None if it was admitted."""
+        times, waited_s = self.callers.get((caller, reason), (0, 0.0))
+        self.callers[caller, reason] = times + 1, waited_s + wait_s
+
     def refuse_more(self, now: float, reason: Reason) -> None:
         """Count one more refusal of the usual criticality, where none can begin an episode."""
         self.shed[reason, _USUAL] += 1
@@ -72,7 +93,15 @@ class Tally:
             self._episode_shed += 1
 
     def withdraw(
-        self, now: float, reason: Reason, criticality: Criticality, service: str, late_s: float, *, enforced: bool
+        self,
+        now: float,
+        reason: Reason,
+        criticality: Criticality,
+        service: str,
+        late_s: float,
+        *,
+        traceparent: str | None,
+        enforced: bool,
     ) -> SheddingChanged | None:
         """Count as a refusal what has been counted as admitted ``late_s`` ago; return as :meth:`refuse` does."""
         self.admitted[criticality] -= 1
@@ -83,7 +112,7 @@ class Tally:
             service=service,
             wait_s=0.0,
             predicted_s=late_s,
-            traceparent=None,
+            traceparent=traceparent,
             enforced=enforced,
         )
 

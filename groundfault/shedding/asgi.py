@@ -10,13 +10,13 @@ from random import random
 from typing import Any, Final, Unpack
 
 from groundfault import wire
-from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_asgi
 from groundfault.shedding._request import HINTS, TRACEPARENT, Visit, arrive, refuse_outright, retry_after, shedder_of
 from groundfault.shedding._rules import Rules
 from groundfault.shedding._threads import waits_for_thread
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sink, Sinks
 from groundfault.vocabulary import Reason
 
 __all__ = ["LoadShedder"]

@@ -107,6 +107,12 @@ class ShedderSettings:
                 raise SettingsError(f"{name} is not a setting of the shedder; there are {', '.join(sorted(known))}")
         return replace(self, **changes)
 
+    def differences(self, other: "ShedderSettings") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what differs between the two, first as it is here, then as it is there; nothing of the secret salt."""
+        names = [each.name for each in fields(self) if each.name != "key_salt"]
+        names = [name for name in names if getattr(self, name) != getattr(other, name)]
+        return {name: getattr(self, name) for name in names}, {name: getattr(other, name) for name in names}
+
 
 def _outside(name: str, value: object, bound: str) -> SettingsError:
     return SettingsError(f"{name} must be {bound}, not {value!r}")

@@ -2,22 +2,12 @@
 
 import random
 from collections.abc import Iterable
-from dataclasses import fields
 from threading import RLock
 from typing import Any, Final
 
 from groundfault._clock import Clock, monotonic, wall
 from groundfault._family import Family
-from groundfault.events import (
-    BacklogWarning,
-    RequestSeen,
-    SettingsChanged,
-    Sink,
-    Sinks,
-    internal_errors,
-    note_internal_error,
-    sinks_of,
-)
+from groundfault.events import BacklogWarning, RequestSeen, SettingsChanged, internal_errors, note_internal_error
 from groundfault.shedding._admission import TokenBucket
 from groundfault.shedding._admitted import Admission
 from groundfault.shedding._fuse import Fuse
@@ -33,6 +23,7 @@ from groundfault.shedding._trust import Callers
 from groundfault.shedding._wait import NO_SIGNAL, Offset, Peer
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.snapshot import ShedderSnapshot
+from groundfault.sinks import Sink, Sinks, sinks_of
 from groundfault.vocabulary import Criticality, Reason
 from groundfault.wire import key_fraction
 
@@ -196,6 +187,10 @@ class Shedder(ShortWays):
                     traceparent=traceparent,
                     enforced=rules.enforced,
                 )
+            if wait_s is not None:
+                tally.waits.add(wait_s)
+            if caller is not None:
+                tally.note_caller(caller, admission.reason, waited_s)
             if not admission.refused:
                 tally.in_flight += 1
                 law.enter(now, admission)
@@ -203,8 +198,8 @@ class Shedder(ShortWays):
             self.sinks.change(change)
         if now >= self._listener.due:
             self._watch_listener(now)
-        if self.sinks.calls:
-            self.sinks.call(
+        if self.sinks.requests:
+            self.sinks.request(
                 RequestSeen(
                     service=rules.settings.service,
                     route=admission.name if admission.route.name != OTHER else OTHER,
@@ -215,6 +210,7 @@ class Shedder(ShortWays):
                     caller=caller,
                     enforced=rules.enforced,
                     predicted_wait_s=admission.predicted_s,
+                    traceparent=traceparent,
                 )
             )
 
@@ -257,7 +253,9 @@ class Shedder(ShortWays):
             if admission.open and admission.generation == self._generation:
                 self._law.answered(now, admission, status)
 
-    def withdraw(self, admission: Admission, reason: Reason, criticality: Criticality) -> bool:
+    def withdraw(
+        self, admission: Admission, reason: Reason, criticality: Criticality, traceparent: str | None = None
+    ) -> bool:
         """Refuse an admitted request after all, to be released as any other; return whether that is enforced."""
         now = self.clock()
         with self._lock:
@@ -265,8 +263,9 @@ class Shedder(ShortWays):
             if admission.reason is not None or admission.released or admission.generation != self._generation:
                 return False
             admission.reason, late_s = reason, now - admission.began
+            name, enforced = rules.settings.service, rules.enforced
             change = self._tally.withdraw(
-                now, reason, criticality, rules.settings.service, late_s, enforced=rules.enforced
+                now, reason, criticality, name, late_s, traceparent=traceparent, enforced=enforced
             )
             if rules.enforced:  # from here on it says nothing about how fast this server is
                 self._law.leave(admission)
@@ -339,10 +338,8 @@ class Shedder(ShortWays):
             new = old.changed(changes)
             self.rules = Rules(new, killed=self._killed)
             self._law.set_deadline(new.deadline_s)
-        names = [each.name for each in fields(new) if each.name != "key_salt"]
-        was = {name: getattr(old, name) for name in names if getattr(old, name) != getattr(new, name)}
+        was, now = old.differences(new)
         if was:
-            now = {name: getattr(new, name) for name in was}
             self.sinks.change(SettingsChanged(component=new.service, old=was, new=now))
         return new
 
@@ -373,6 +370,8 @@ class Shedder(ShortWays):
                 admitted=dict(tally.admitted),
                 shed=dict(tally.shed),
                 abandoned=tally.abandoned,
+                waits=tally.waits.copy(),
+                callers=dict(tally.callers),
                 accept_queue=self._listener.queue,
                 internal_errors=internal_errors(),
                 settings=rules.settings,

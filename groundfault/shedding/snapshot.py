@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from groundfault._histogram import Histogram
 from groundfault.shedding._listener import AcceptQueue
 from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.settings import ShedderSettings
@@ -23,6 +24,9 @@ class ShedderSnapshot:
     ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
     admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too; ``abandoned`` are those of
     them, all as ``deadline``, whose client had left before they were looked at.
+    ``waits``: how long the requests had waited of which a signal could tell, since the process began or forked.
+    ``callers``: how many requests of each caller were admitted (None) or refused for a reason, and the sum of their
+    waits; only of those that are believed to be who they say, see ``trusted_callers``.
     ``accept_queue`` is the queue in front of the listening socket; None where the kernel does not say, or before the
     first request.
     ``stepped_aside`` says that after ten internal errors within a minute requests are let through untouched for one.
@@ -43,6 +47,8 @@ class ShedderSnapshot:
     admitted: Mapping[Criticality, int]
     shed: Mapping[tuple[Reason, Criticality], int]
     abandoned: int
+    waits: Histogram
+    callers: Mapping[tuple[str, Reason | None], tuple[int, float]]
     accept_queue: AcceptQueue | None
     internal_errors: Mapping[str, int]
     settings: ShedderSettings
@@ -51,6 +57,11 @@ class ShedderSnapshot:
         """Return all of it as JSON can hold it: ``shed`` by ``reason/criticality``, a callable by its name, no salt."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         plain["shed"] = {f"{reason}/{criticality}": count for (reason, criticality), count in self.shed.items()}
+        plain["waits"] = self.waits.as_dict()
+        plain["callers"] = [
+            {"caller": caller, "reason": reason, "requests": times, "wait_s": wait_s}
+            for (caller, reason), (times, wait_s) in self.callers.items()
+        ]
         plain["admitted"] = {str(criticality): count for criticality, count in self.admitted.items()}
         plain["accept_queue"] = None if self.accept_queue is None else self.accept_queue._asdict()
         settings = {each.name: getattr(self.settings, each.name) for each in fields(self.settings)}

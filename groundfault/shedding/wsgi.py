@@ -6,13 +6,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Unpack
 
 from groundfault import wire
-from groundfault.events import Sink, Sinks
 from groundfault.shedding._connection import connection_of_wsgi, lone_socket
 from groundfault.shedding._propagation import Verdict
 from groundfault.shedding._request import HINTS, TRACEPARENT, VISIT, Visit, arrive, retry_after, shedder_of
 from groundfault.shedding._socket import read
 from groundfault.shedding.settings import ShedderOptions
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sink, Sinks
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -47,6 +47,8 @@ class ManualClock:
 class RecordingSink:
     """A sink that keeps every event, in order."""
 
+    prompt = True
+
     def __init__(self) -> None:
         self.events: list[Event] = []
 

@@ -7,7 +7,7 @@ import pytest
 
 from groundfault._context import RequestContext, serving
 from groundfault.errors import CircuitOpenError, RejectedError
-from groundfault.events import CommandDone
+from groundfault.events import CircuitChanged, CommandDone
 from groundfault.vocabulary import Outcome, Reason, State
 from groundfault.wire import Refusal
 
@@ -315,7 +315,7 @@ def test_a_result_that_came_too_late_is_no_fault(resource, clock, request_contex
 def test_a_trip_carries_the_trace_of_the_request(command, sink, request_context, trip):
     request_context.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     trip(command)
-    changed = next(each for each in sink.events if hasattr(each, "traceparent"))
+    changed = sink.of(CircuitChanged)[0]
     assert changed.new is State.OPEN
     assert changed.traceparent == request_context.traceparent
 

@@ -21,6 +21,7 @@ from groundfault.errors import (
     ThrottledError,
 )
 from groundfault.events import CircuitChanged, CommandDone, CommandFailing, ConcurrencyChanged, SettingsChanged
+from groundfault.sinks import Sinks
 from groundfault.testing import RecordingSink
 from groundfault.vocabulary import Mode, Outcome, Reason, State
 
@@ -655,7 +656,7 @@ def test_a_sink_that_raises_changes_nothing(way, registry, trip):
     def broken(event):
         raise RuntimeError("disk full")
 
-    command = Resource("saber", registry=registry, sinks=[broken]).command("c", fallback="cached")
+    command = Resource("saber", registry=registry, sinks=Sinks.direct(broken)).command("c", fallback="cached")
     assert way(command) == "done"
     assert way(command, fail, ValueError()) == "cached"
     for _ in range(30):
@@ -675,7 +676,7 @@ def test_sinks_run_outside_the_lock(way, registry, trip):
         if thread.is_alive():
             stuck.append(event)
 
-    command = Resource("saber", registry=registry, sinks=[nosy]).command("c")
+    command = Resource("saber", registry=registry, sinks=Sinks.direct(nosy)).command("c")
     trip(command)
     with pytest.raises(RejectedError):
         way(command)

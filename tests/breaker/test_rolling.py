@@ -102,7 +102,7 @@ def test_a_clock_that_steps_back_changes_nothing():
     rolling.roll(3.0)
     assert list(rolling.spans()) == [(1, 1), (1, 1)]
     rolling.count(Outcome.SUCCESS, -9.0)
-    assert rolling.quantiles(0.5) == (0.5e-6,)  # below a microsecond
+    assert rolling.quantiles(0.5) == (5e-6,)  # below ten microseconds
 
 
 def test_no_successes_have_no_quantiles():
@@ -110,8 +110,8 @@ def test_no_successes_have_no_quantiles():
     assert filled(failures=[1]).quantiles(0.5) == (None,)
 
 
-@given(st.lists(st.floats(1e-6, 100.0), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]), st.booleans())
-def test_a_quantile_is_off_by_less_than_a_factor_of_two(durations, share, appended):
+@given(st.lists(st.floats(1.01e-5, 100.0), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]), st.booleans())
+def test_a_quantile_is_off_by_less_than_a_third(durations, share, appended):
     rolling = Rolling(0.0)
     if appended:
         rolling.durations.extend(durations)
@@ -120,4 +120,4 @@ def test_a_quantile_is_off_by_less_than_a_factor_of_two(durations, share, append
             rolling.count(Outcome.SUCCESS, duration)
     exact = sorted(durations)[math.ceil(share * len(durations)) - 1]
     (estimate,) = rolling.quantiles(share)
-    assert exact / 2.01 <= estimate <= exact * 2.01
+    assert exact / 1.34 <= estimate <= exact * 1.34

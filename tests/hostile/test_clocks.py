@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from groundfault import wire
-from groundfault.events import Sinks
 from groundfault.shedding.shedder import Shedder
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.sinks import Sinks
 from groundfault.testing import ManualClock
 
 _START = "HTTP_" + wire.REQUEST_START.upper().replace("-", "_")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from groundfault.breaker import Resource, registry
-from groundfault.events import default_sinks
+from groundfault.sinks import default_sinks
 
 pytest_plugins = ["pytester"]
 

@@ -20,9 +20,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from groundfault import Criticality, LoadShedder, Reason, Shedder
-from groundfault.events import RequestSeen, SheddingChanged, Sinks
+from groundfault.events import RequestSeen, SheddingChanged
 from groundfault.shedding import _threads
 from groundfault.shedding._threads import latest_start, waits_for_thread
+from groundfault.sinks import Sinks
 from groundfault.testing import ManualClock
 
 

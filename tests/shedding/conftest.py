@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from groundfault.events import Sinks
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.shedder import Shedder
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.sinks import Sinks
 
 
 class KernelSocket:

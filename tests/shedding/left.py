@@ -3,9 +3,9 @@
 import json
 import time
 
-from groundfault.events import Sinks
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.sinks import Sinks
 
 BLOCK_S = 0.4
 

@@ -17,9 +17,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from groundfault.doctor.app import asgi as doctor
-from groundfault.events import RequestSeen, Sinks
+from groundfault.events import RequestSeen
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.sinks import Sinks
 
 BLOCK_S = 0.3
 WORK_S = 0.02

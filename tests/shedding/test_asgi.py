@@ -21,10 +21,11 @@ from starlette.routing import Route
 from groundfault import _context
 from groundfault.breaker import Registry, Resource
 from groundfault.errors import CircuitOpenError, GroundFaultError
-from groundfault.events import RequestSeen, SheddingChanged, Sinks, internal_errors
+from groundfault.events import RequestSeen, SheddingChanged, internal_errors
 from groundfault.shedding._threads import ThreadQueue, runs_in_thread, thread_queue
 from groundfault.shedding.asgi import LoadShedder, _answer
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sinks
 from groundfault.vocabulary import Reason
 
 

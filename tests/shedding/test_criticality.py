@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from groundfault import CriticalityRule, Shedder
 from groundfault.errors import SettingsError
-from groundfault.events import RequestSeen, Sinks, internal_errors
+from groundfault.events import RequestSeen, internal_errors
 from groundfault.shedding._rules import Rules
 from groundfault.shedding.criticality import RequestInfo
 from groundfault.shedding.settings import ShedderSettings
+from groundfault.sinks import Sinks
 from groundfault.vocabulary import Criticality
 
 _PLUS, _CRITICAL, _SHEDDABLE_PLUS, _SHEDDABLE = Criticality

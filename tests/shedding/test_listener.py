@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundfault.events import BacklogWarning, Sinks
+from groundfault.events import BacklogWarning
 from groundfault.shedding import _connection, _listener, _sockdiag
 from groundfault.shedding._connection import connection_of_asgi
 from groundfault.shedding._listener import AcceptQueue, ListenerWatch, note_listener, overflows
@@ -18,6 +18,7 @@ from groundfault.shedding._sockdiag import Accepting, SockDiag, TcpByName
 from groundfault.shedding._socket import Connection
 from groundfault.shedding._wait import Bracket
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sinks
 
 
 @pytest.fixture(autouse=True)

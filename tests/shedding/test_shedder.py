@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundfault.errors import SettingsError
-from groundfault.events import RequestSeen, SettingsChanged, SheddingChanged, Sinks, internal_errors
+from groundfault.events import RequestSeen, SettingsChanged, SheddingChanged, internal_errors
 from groundfault.shedding._request import arrive
 from groundfault.shedding._wait import IN_PROCESS, LEFT, Bracket
 from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sinks
 from groundfault.testing import ManualClock
 from groundfault.vocabulary import Criticality, Mode, Reason
 
@@ -256,7 +257,7 @@ def test_no_sink_is_called_under_the_lock(clock):
         thread.start()
         thread.join(5)
 
-    shedder = Shedder(sinks=Sinks(ask), clock=clock)
+    shedder = Shedder(sinks=Sinks.direct(ask), clock=clock)
     shedder.admit("GET /", 0.5)
     shedder.tune(deadline_s=2)
     assert len(answers) == 3

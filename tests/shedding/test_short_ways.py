@@ -14,6 +14,7 @@ from groundfault.shedding._head import CHUNKED, read_head, read_plainest
 from groundfault.shedding._request import Visit, arrive, refuse_outright
 from groundfault.shedding._wait import Bracket, Peer
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sinks
 from groundfault.testing import ManualClock
 from groundfault.vocabulary import Criticality, Reason
 
@@ -88,7 +89,7 @@ def state_of(shedder):
         },
         "crowds": {name: (each.crowd.onset, each.crowd.queueing) for name, each in routes.items()},
         "bounds": (law.worker_bounds, law.loop_bounds),
-        "counts": (tally.in_flight, tally.admitted, tally.shed, tally.abandoned),
+        "counts": (tally.in_flight, tally.admitted, tally.shed, tally.abandoned, tally.waits),
         "episode": (tally.episode, tally._episode_shed, tally._refused_at),
         "health": (shedder._health._at, shedder._health._tokens),
         "signal": shedder._signal,
@@ -155,7 +156,7 @@ def test_both_ways_come_to_the_same(steps, changes, drained, on_loop, watched):
         def sink(event, events=events):
             events.append(event)
 
-        sink.changes_only = not watched
+        sink.changes_only, sink.prompt = not watched, True
         sides.append(kind(sinks=[sink], clock=clock, wall_clock=clock, key_salt="x", **changes))
     for shedder in sides:
         shedder._listener.due = inf
@@ -207,7 +208,7 @@ def test_who_finds_everything_clear_is_admitted_without_the_long_way(monkeypatch
 
 def test_events_are_the_same_on_the_short_ways():
     events = []
-    shedder = overloaded(sinks=[events.append])
+    shedder = overloaded(sinks=Sinks.direct(events.append))
     (began,) = [event for event in events if isinstance(event, SheddingChanged)]
     assert began.shedding
     count = len(events)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from groundfault.events import Sinks
 from groundfault.shedding import _admission
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding.shedder import Shedder
+from groundfault.sinks import Sinks
 from groundfault.testing import ManualClock
 from groundfault.vocabulary import Criticality
 from groundfault.wire import key_fraction

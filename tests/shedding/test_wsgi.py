@@ -16,13 +16,13 @@ from werkzeug.test import Client, EnvironBuilder
 
 from groundfault import _context
 from groundfault.errors import CircuitOpenError, SettingsError
-from groundfault.events import Sinks
 from groundfault.shedding._connection import connection_of_wsgi
 from groundfault.shedding._request import VISIT, arrive
 from groundfault.shedding.asgi import LoadShedder
 from groundfault.shedding.criticality import CriticalityRule
 from groundfault.shedding.shedder import Shedder, live_shedders
 from groundfault.shedding.wsgi import WSGILoadShedder
+from groundfault.sinks import Sinks
 from groundfault.vocabulary import Criticality
 
 _OPEN = CircuitOpenError("db", "read", 1.0)

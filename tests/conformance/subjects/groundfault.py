@@ -8,6 +8,7 @@ from groundfault import Command, RejectedError, Resource, SettingsError, State
 from groundfault._clock import monotonic
 from groundfault.breaker import BreakerSettings, Registry
 from groundfault.events import CircuitChanged
+from groundfault.sinks import Sinks
 
 _WINDOW_S = 10.0
 
@@ -71,7 +72,7 @@ class GroundFault(Subject):
             settings["fallback"] = wanted.fallback
         if wanted.judge_raises:
             settings["classify"] = _raise
-        sinks = [_sink(wanted.listener)] if wanted.listener is not None else []
+        sinks = Sinks.direct(*([] if wanted.listener is None else [_sink(wanted.listener)]))
         registry = Registry(clock=self.clock or monotonic, draw=_draw.random)
         return _Guard(Resource("conformance", registry=registry, sinks=sinks).command("case", **settings))
 

@@ -1,0 +1,1 @@
+"""Advice on thresholds: what timeouts, volumes and limits fit how a service really behaves."""

@@ -1,0 +1,1 @@
+"""Everything that GroundFault counts, under the names that the world knows it by."""

@@ -1,0 +1,121 @@
+"""What a store of live settings is, and what it hands over.
+
+A store holds one *document*: values for *names* at *scopes*, under a version that changes with each change.
+It is read in the background and never on the path of a call, so it may be slow, and it may fail.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, runtime_checkable
+
+from groundfault.errors import GroundFaultError
+
+__all__ = [
+    "UNSET",
+    "Change",
+    "ConflictError",
+    "Document",
+    "Entry",
+    "Revision",
+    "SettingsStore",
+    "StoreError",
+    "WritableStore",
+]
+
+UNSET: Final = None
+"""As the new value of a change: take the entry away. No setting is None in a store; who wants none, unsets it."""
+
+
+class StoreError(GroundFaultError):
+    """A store could not be read or written. The message names the store, without credentials, and the cause."""
+
+
+class ConflictError(StoreError):
+    """Somebody else has changed the document since the version that a change was based on. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One value. ``scope`` and ``name`` are as :mod:`groundfault.settings.document` explains them.
+
+    ``expires_at``: from when on it counts no more, in seconds since the epoch; None: it stays.
+    """
+
+    scope: str
+    name: str
+    value: Any
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Everything that a store holds, under its version: short, printable, another one after each change."""
+
+    version: str
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Set one value, or with the value ``UNSET`` take it away."""
+
+    scope: str
+    name: str
+    value: Any
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One change of the document, for the history. ``at``: seconds since the epoch.
+
+    ``changes``: for each entry that differs, what it was and what it became, None where there was or is none.
+    """
+
+    version: str
+    at: float
+    actor: str
+    reason: str
+    changes: tuple[tuple[Entry | None, Entry | None], ...]
+
+
+@runtime_checkable
+class SettingsStore(Protocol):
+    """Where live settings come from. All methods are called from one background thread, never from a call's.
+
+    A store holds no connection, thread or lock when it is made, only once it is used:
+    it may be made before a fork, and is used in the children.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called in events, gauges and errors: low in cardinality and without credentials."""
+
+    def load(self, known: str | None) -> Document | None:
+        """Return the document, or None if its version is still ``known``.
+
+        Raises StoreError. Returns or raises within a few seconds, whatever the other side does.
+        """
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when the document may have changed, or after ``timeout_s``. Never raises for the store's troubles."""
+
+    def close(self) -> None:
+        """Let go of connections; a later :meth:`load` makes new ones."""
+
+
+@runtime_checkable
+class WritableStore(SettingsStore, Protocol):
+    """A store that the command line can change, with an audit trail."""
+
+    def write(self, changes: Iterable[Change], *, reason: str, actor: str, based_on: str) -> str:
+        """Apply all changes at once and return the new version.
+
+        ``based_on``: the version that was looked at. Raises ConflictError if it is not the current one, StoreError.
+        """
+
+    def history(self, limit: int = 50) -> list[Revision]:
+        """Return the last changes, the newest first."""
+
+    def at(self, version: str) -> Document:
+        """Return the document as it was under a version. Raises StoreError for one that is not known (any more)."""
