@@ -16,6 +16,7 @@ __all__ = [
     "ConflictError",
     "Document",
     "Entry",
+    "MalformedError",
     "Revision",
     "SettingsStore",
     "StoreError",
@@ -28,6 +29,20 @@ UNSET: Final = None
 
 class StoreError(GroundFaultError):
     """A store could not be read or written. The message names the store, without credentials, and the cause."""
+
+
+class MalformedError(StoreError):
+    """What a store holds under ``version`` is no document at all, as text that is not JSON.
+
+    Unlike a store that cannot be read it is there, and stays until somebody changes it: that version is rejected.
+    """
+
+    def __init__(self, message: str, version: str) -> None:
+        super().__init__(message)
+        self.version = version
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.version)
 
 
 class ConflictError(StoreError):
@@ -94,7 +109,8 @@ class SettingsStore(Protocol):
     def load(self, known: str | None) -> Document | None:
         """Return the document, or None if its version is still ``known``.
 
-        Raises StoreError. Returns or raises within a few seconds, whatever the other side does.
+        Raises StoreError; MalformedError for content that is no document, unless its version is ``known``.
+        Returns or raises within a few seconds, whatever the other side does.
         """
 
     def wait(self, timeout_s: float) -> None:
