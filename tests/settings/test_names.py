@@ -1,7 +1,9 @@
 """Every setting of the two halves is either live, within bounds, or not, for a reason."""
 
 import math
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +128,10 @@ def test_a_bound_for_none_says_what_to_do():
 )
 def test_what_takes_the_protection_away(name, value, does):
     assert disables(name, value) is does
+
+
+def test_the_reference_page_has_every_name_with_its_bound():
+    page = (Path(__file__).parent.parent.parent / "docs/reference/settings.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?) \|$", page, re.MULTILINE))
+    assert {name: rows.get(name) for name in LIVE} == {name: live.bound for name, live in LIVE.items()}
+    assert {name: rows.get(name) for name in NOT_LIVE} == dict(NOT_LIVE)
