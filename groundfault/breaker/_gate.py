@@ -220,6 +220,7 @@ class Gate:
                 sleep_left_s=max(0.0, circuit.wakes_at - now) if circuit.state is State.OPEN else 0.0,
                 sleep_window_s=circuit.sleep_window_s if circuit.state is State.OPEN else 0.0,
                 trips=circuit.trips,
+                moves=dict(circuit.moves or ()),
                 settings=settings,
             )
         self._tell(news)
