@@ -28,8 +28,10 @@ Counts = dict[str, int]
 
 @dataclass(slots=True)
 class CommandReport:
-    """One command. Totals: ``calls`` and ``durations`` by outcome, ``fallbacks`` by ``served``, ``failed`` and
-    ``refused``, ``moves`` of the circuit as ``closed>open``.
+    """One command.
+
+    Totals: ``calls`` and ``durations`` by outcome, ``fallbacks`` by ``served``, ``failed`` and ``refused``,
+    ``moves`` of the circuit as ``closed>open``.
 
     Gauges: ``states``, in how many processes the circuit stands where; ``active`` calls, and the ``limit`` of all
     processes together, None where one has none; the least ``admitted_share``; in how many processes the callee is
@@ -89,7 +91,9 @@ class CommandReport:
 
 @dataclass(slots=True)
 class ServerReport:
-    """One service's server half. Totals: ``requests`` by reason (``admitted`` if not refused) and criticality;
+    """One service's server half.
+
+    Totals: ``requests`` by reason (``admitted`` if not refused) and criticality;
     ``waits``; ``callers`` by name and reason, each with the number of requests and the sum of their waits in seconds;
     ``abandoned`` requests.
 
