@@ -25,10 +25,17 @@ class _Settings(Application):  # type: ignore[misc]  # gunicorn ships no types
         self.app = ""
         self.file = ""
         self.loaded = False
+        self.given: set[str] = set()
         super().__init__()
 
-    def init(self, parser: Any, opts: Any, args: list[str]) -> None:
+    def init(self, parser: Any, opts: Any, args: list[str]) -> None:  # noqa: ARG002  gunicorn's signature
         self.app = args[0] if args else ""
+
+    def load_config(self) -> None:
+        super().load_config()
+        parser = self.cfg.parser()
+        for said in (parser.parse_args(), parser.parse_args(self.cfg.get_cmd_args_from_env())):
+            self.given |= {name for name, value in vars(said).items() if value is not None}
 
     def load_config_from_file(self, filename: str) -> Any:
         self.file = filename
@@ -40,7 +47,7 @@ class _Settings(Application):  # type: ignore[misc]  # gunicorn ships no types
 
 
 def main(arguments: list[str], given: str, cwd: str, allowed: list[str]) -> dict[str, Any]:
-    """Return the settings, the application named, the file named, and whether that was run."""
+    """Return the settings, the application named, the file named, whether that was run, and what goes before it."""
     os.environ["GUNICORN_CMD_ARGS"] = given
     os.chdir(cwd)
     sys.argv = ["gunicorn", *arguments]
@@ -59,6 +66,7 @@ def main(arguments: list[str], given: str, cwd: str, allowed: list[str]) -> dict
         "app": loaded.app,
         "file": loaded.file,
         "loaded": loaded.loaded,
+        "given": sorted(loaded.given),
     }
 
 

@@ -35,7 +35,7 @@ def main(targets: list[str]) -> dict[str, Any]:
                 apps.append({"target": target, **standing(_resolve(found, path))})
         except BaseException as error:  # noqa: BLE001  a module may end the process as well as raise
             last = traceback.format_exception(error, limit=-_FRAMES)
-            lines = [line for part in last for line in part.splitlines()]
+            lines = [line[:_SHOWN] for part in last for line in part.splitlines()]
             failures.append({"target": target, "error": f"{type(error).__name__}: {error}"[:_SHOWN], "lines": lines})
     named = _names(targets)
     return {
@@ -108,7 +108,7 @@ def _sessions(named: dict[int, str]) -> Iterator[dict[str, Any]]:
 
 
 def _managers(named: dict[int, str]) -> Iterator[dict[str, Any]]:
-    owned = set()
+    owned = {id(getattr(sys.modules.get("urllib3"), "_DEFAULT_POOL", None))}  # of urllib3.request(), used or not
     for adapter in _of_type("requests.adapters", "HTTPAdapter"):
         held = vars(adapter)
         owned |= {id(held.get("poolmanager")), *map(id, dict(held.get("proxy_manager") or {}).values())}

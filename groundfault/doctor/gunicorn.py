@@ -74,9 +74,11 @@ def look_at_running(server: RunningServer, allowed: Iterable[str], somaxconn: in
     except ChildError as error:
         yield _unloadable(server.where, error)
         return
-    partial = facts["file"] if not facts["loaded"] else ""
+    unread = facts["file"] if not facts["loaded"] else ""
     where = f"{server.where} {facts['app']}".rstrip()
-    yield from judge_gunicorn(where, facts["settings"], Surroundings(somaxconn, process.environ), partial=partial)
+    yield from judge_gunicorn(
+        where, facts["settings"], Surroundings(somaxconn, process.environ), unread=unread, given=facts["given"]
+    )
 
 
 def _load(arguments: list[str], given: str, cwd: str, allowed: list[str]) -> dict[str, Any]:
@@ -97,21 +99,33 @@ def _unloadable(where: str, error: ChildError) -> Finding:
 
 
 def judge_gunicorn(
-    where: str, settings: Mapping[str, Any], around: Surroundings, *, partial: str = ""
+    where: str,
+    settings: Mapping[str, Any],
+    around: Surroundings,
+    *,
+    unread: str = "",
+    given: Iterable[str] = (),
 ) -> Iterator[Finding]:
-    """Judge the settings of one gunicorn. ``partial``: the file that they leave out."""
-    if partial:
-        seen = f"its configuration file is not looked into unless asked for: {partial}"
-        yield ok(_CHECK, where, f"{seen} (--gunicorn-config)")
-    yield _worker(where, settings)
-    yield _preload(where, settings, around)
-    yield from _backlog(where, settings, around)
-    yield from _restarts(where, settings, around)
-    yield from _times(where, settings)
-    yield from _addresses(where, settings)
+    """Judge the settings of one gunicorn.
+
+    ``unread``: a file of its own that they leave out; then only those ``given`` otherwise, which go before the file,
+    are known and judged.
+    """
+    if unread:
+        yield ok(
+            _CHECK, where, f"its configuration file is not looked into unless asked for: --gunicorn-config {unread}"
+        )
+    known = set(given) if unread else set(settings)
+    for needed, judge in _JUDGES:
+        if needed <= known:
+            yield from judge(where, settings, around)
 
 
-def _worker(where: str, settings: Mapping[str, Any]) -> Finding:
+def _worker(where: str, settings: Mapping[str, Any], _: Surroundings) -> Iterator[Finding]:
+    yield _judged_worker(where, settings)
+
+
+def _judged_worker(where: str, settings: Mapping[str, Any]) -> Finding:
     named, threads = settings["worker_class"], settings["threads"]
     kind = "gthread" if named == "sync" and threads > 1 else named
     if named.endswith("SyncWorker") and threads > 1:
@@ -132,17 +146,19 @@ def _worker(where: str, settings: Mapping[str, Any]) -> Finding:
     return warning(_CHECK, where, f"worker class {kind}", why, "look at snapshot().signal of a process under load")
 
 
-def _preload(where: str, settings: Mapping[str, Any], around: Surroundings) -> Finding:
-    if not settings["preload_app"]:
-        return ok(_CHECK, where, "preload_app is off: each worker imports the application")
+def _preload(where: str, settings: Mapping[str, Any], around: Surroundings) -> Iterator[Finding]:
     telemetry = sorted(name for name in around.environ if name.startswith("OTEL_") and "EXPORTER" in name)
-    if telemetry:
+    if not settings["preload_app"]:
+        yield ok(_CHECK, where, "preload_app is off: each worker imports the application")
+    elif telemetry:
         why = (
             "threads started before the fork do not live in the workers: a metric reader made at import exports nothing"
         )
         seen = f"preload_app is on, and so is OpenTelemetry ({telemetry[0]})"
-        return warning(_CHECK, where, seen, why, "set OpenTelemetry up in post_fork")
-    return ok(_CHECK, where, "preload_app is on: threads that libraries start at import do not live in the workers")
+        yield warning(_CHECK, where, seen, why, "set OpenTelemetry up in post_fork")
+    else:
+        seen = "preload_app is on: threads that libraries start at import do not live in the workers"
+        yield ok(_CHECK, where, seen)
 
 
 def _backlog(where: str, settings: Mapping[str, Any], around: Surroundings) -> Iterator[Finding]:
@@ -159,12 +175,15 @@ def _backlog(where: str, settings: Mapping[str, Any], around: Surroundings) -> I
         yield ok(_CHECK, where, f"backlog {asked}")
 
 
-def _restarts(where: str, settings: Mapping[str, Any], around: Surroundings) -> Iterator[Finding]:
+def _restarts(where: str, settings: Mapping[str, Any], _: Surroundings) -> Iterator[Finding]:
     most, jitter = settings["max_requests"], settings["max_requests_jitter"]
     if most and not jitter:
         why = "under an even load all workers restart at once, and the capacity goes with them"
         advice = f"max_requests_jitter = {max(most // 10, 1)}"
         yield warning(_CHECK, where, f"max_requests {most} without a jitter", why, advice)
+
+
+def _hooks(where: str, settings: Mapping[str, Any], around: Surroundings) -> Iterator[Finding]:
     multiprocess = any(name in around.environ for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"))
     if multiprocess and settings["child_exit"] is False:
         why = "gauges of workers that are gone stay in every scrape"
@@ -172,8 +191,8 @@ def _restarts(where: str, settings: Mapping[str, Any], around: Surroundings) -> 
         yield warning(_CHECK, where, "Prometheus' multiprocess mode without a child_exit hook", why, advice)
 
 
-def _times(where: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    timeout, grace = settings["timeout"], settings["graceful_timeout"]
+def _times(where: str, settings: Mapping[str, Any], _: Surroundings) -> Iterator[Finding]:
+    timeout = settings["timeout"]
     if timeout == 0:
         why = "a worker that hangs is never replaced"
         yield warning(_CHECK, where, "timeout 0", why, "30 s, gunicorn's default")
@@ -183,18 +202,39 @@ def _times(where: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
             _CHECK, where, f"timeout {timeout} s", why, "30 s, gunicorn's default; deadline_s bounds requests"
         )
     else:
-        yield ok(_CHECK, where, f"timeout {timeout} s, graceful_timeout {grace} s")
+        yield ok(_CHECK, where, f"timeout {timeout} s")
+
+
+def _grace(where: str, settings: Mapping[str, Any], _: Surroundings) -> Iterator[Finding]:
+    grace = settings["graceful_timeout"]
     if grace < _LEAST_GRACE_S:
         why = "at a stop nobody can be told `draining`: callers see resets, and circuits count them"
         yield warning(_CHECK, where, f"graceful_timeout {grace} s", why, "30 s, gunicorn's default")
 
 
-def _addresses(where: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
+def _addresses(where: str, settings: Mapping[str, Any], _: Surroundings) -> Iterator[Finding]:
     unix = [address for address in settings["bind"] if address.startswith("unix:")]
     if unix:
         why = "the kernel keeps no times for unix sockets: without X-Request-Start no wait is seen, and nothing is shed"
         advice = 'TCP on loopback, or in nginx: proxy_set_header X-Request-Start "t=${msec}"'
         yield warning(_CHECK, where, f"listens on {unix[0]}", why, advice)
+
+
+def _ports(where: str, settings: Mapping[str, Any], _: Surroundings) -> Iterator[Finding]:
     if settings["reuse_port"]:
         why = "each worker has a queue of its own: one waits while another is idle, and a reload looks like a stop"
         yield warning(_CHECK, where, "reuse_port", why, "do without it")
+
+
+_JUDGES: Final = (
+    ({"worker_class"}, _worker),
+    ({"preload_app"}, _preload),
+    ({"backlog"}, _backlog),
+    ({"max_requests", "max_requests_jitter"}, _restarts),
+    ({"child_exit"}, _hooks),
+    ({"timeout"}, _times),
+    ({"graceful_timeout"}, _grace),
+    ({"bind"}, _addresses),
+    ({"reuse_port"}, _ports),
+)
+"""The settings that each of them needs to know."""

@@ -227,7 +227,7 @@ def _rules(path: str, section: Section) -> Iterator[Finding]:
             yield problem(_CHECK, _at(path, line), shown, why, "take the line out")
         elif words[1] in {"return", "deny"} and _is_about_503(words):
             why = f"HAProxy answers in the service's place, without {wire.HANDLED}: circuits of callers count a failure"
-            advice = f"except what is marked: unless {{ res.hdr({wire.HANDLED}) -m found }}"
+            advice = f"leave out what is marked: !{{ res.hdr({wire.HANDLED}) -m found }}"
             yield problem(_CHECK, _at(path, line), f"{shown} ...", why, advice)
 
 

@@ -72,14 +72,16 @@ def _next_upstream(place: Place, upstreams: dict[str, list[Directive]]) -> Itera
             continue
         tries = [int(each.words[0]) for each in place.of_family("next_upstream_tries") if each.words[0].isdigit()]
         most = min(limit for limit in (*tries, number) if limit) if tries or number else 0
+        if most == 1:
+            continue
         hits = f"up to {most} requests of one" if most else "as many requests of one as there are servers"
         seen = f"{given.name} with http_{_SHED}: {hits}"
         if f"http_{_SHED}" in given.words and patient:
             why = "a shed request is sent on to servers that shed as well, at once and without a budget"
-            yield warning(_CHECK, given.where, seen, why, f"{given.name} error timeout; which is the default")
+            yield warning(_CHECK, given.where, seen, why, f"{given.name} error timeout, which is the default")
         elif f"http_{_SHED}" in given.words:
             why = "each shed counts for max_fails: soon every server is `down`, and all get a plain 502"
-            yield problem(_CHECK, given.where, seen, why, f"{given.name} error timeout; which is the default")
+            yield problem(_CHECK, given.where, seen, why, f"{given.name} error timeout, which is the default")
         if "non_idempotent" in given.words:
             why = "what timed out once in an overload is work for a second server, and may be done twice"
             advice = "leave it out, unless every POST may be made twice"

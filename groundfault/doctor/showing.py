@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import Final
 
-from groundfault.doctor.finding import Finding, Verdict
+from groundfault.doctor.finding import Finding, Verdict, ok
 
 __all__ = ["shown"]
 
@@ -20,9 +20,16 @@ _PLURAL: Final = {"ok": "ok", "warning": "warnings", "problem": "problems"}
 def shown(findings: Sequence[Finding], *, width: int = 120, color: bool = False) -> Iterator[str]:
     """Yield the lines: what is well, then warnings, then problems, then how many of each.
 
+    What is well is one line for each thing looked at.
     ``width``: of the terminal, in characters. ``color``: whether verdicts have one.
     """
-    for verdict in _ORDER:
+    fine: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        if finding.verdict == "ok":
+            fine.setdefault((finding.check, finding.where), []).append(finding.seen)
+    for (check, where), seen in fine.items():
+        yield from _lines_of(ok(check, where, "; ".join(seen)), width, color=color)
+    for verdict in _ORDER[1:]:
         for finding in findings:
             if finding.verdict == verdict:
                 yield from _lines_of(finding, width, color=color)
