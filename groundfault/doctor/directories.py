@@ -145,12 +145,12 @@ def _dead(check: str, directory: Directory, lives: Callable[[int], bool]) -> Ite
     gauges = sorted({kind for kind, _, _ in dead if kind.startswith("gauge_") and kind != "gauge_mostrecent"})
     path = directory.path
     if gauges:
-        seen = f"{path}: {', '.join(gauges)} of {pids} processes that are gone"
+        seen = f"{path}: {', '.join(gauges)} of processes that are gone ({pids})"
         why = "every scrape still reports their last values: circuits that are open nowhere any more"
         advice = "child_exit: multiprocess.mark_process_dead(pid), and gauges of the modes livesum, livemax"
         yield warning(check, "", seen, why, advice)
     if size > _MANY_BYTES or len(dead) > _MANY_FILES:
-        seen = f"{path}: {len(dead)} files of {pids} processes that are gone, {_megabytes(size)}"
+        seen = f"{path}: {_megabytes(size)} in files of processes that are gone ({len(dead)} of {pids})"
         why = "every scrape reads all of them, and each restarted worker adds its own"
         yield warning(check, "", seen, why, "empty it before each start of the server; max_requests makes it grow")
     elif not gauges:

@@ -1,6 +1,9 @@
 """`groundfault doctor`: servers that run here, and what their settings do to shedding."""
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +12,7 @@ from groundfault.doctor.child import ChildError
 from groundfault.doctor.environment import judge_environment, look_at_environments
 from groundfault.doctor.gunicorn import Surroundings, judge_gunicorn, look_at_configuration, look_at_running
 from groundfault.doctor.processes import Process, RunningServer, read_processes, servers_among
+from groundfault.doctor.servers import Server, running
 from groundfault.doctor.uvicorn import judge_uvicorn, look_at_environment, look_at_running_uvicorn, options_of
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -16,7 +20,7 @@ from groundfault.doctor.uvicorn import judge_uvicorn, look_at_environment, look_
 
 @pytest.fixture
 def proc(tmp_path):
-    """A /proc of one's own; returns what adds a process to it."""
+    """Add a process to a /proc of one's own."""
 
     def add(pid, words, *, parent=1, environ=(), mounts="mnt:[1]"):
         place = tmp_path / str(pid)
@@ -246,3 +250,51 @@ def test_what_many_processes_say_is_said_once():
     processes = [Process(pid, 1, ("python",), {"GROUNDFAULT_DISABLED": "1"}) for pid in (7, 8, 9)]
     (finding,) = look_at_environments({}, processes)
     assert finding.where == "pid 7 and 2 more"
+
+
+# --- for real ---------------------------------------------------------------------------------------------------------
+
+CONFIGURATION = """
+import os
+open({marker!r}, "a").write("run\\n")
+max_requests = 1000
+worker_class = "sync"
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what runs in /proc")
+def test_what_runs_is_found_with_its_settings_and_its_file_is_run_on_demand_only(tmp_path):
+    marker, config = tmp_path / "marker", tmp_path / "shop_conf.py"
+    config.write_text(CONFIGURATION.format(marker=str(marker)))
+    bind = ("--bind", "127.0.0.1:{port}", "--log-level", "warning")
+    words = ("-m", "gunicorn", *bind, "-c", str(config), "--timeout", "3", "groundfault.doctor.app:wsgi")
+    limited = ("-m", "uvicorn", "--port", "{port}", "--limit-concurrency", "50", "--log-level", "warning")
+    with (
+        running(Server("g", "gunicorn", words, ())) as green,
+        running(Server("u", "uvicorn", (*limited, "groundfault.doctor.app:asgi"), ())) as unicorn,
+    ):
+        marker.unlink()
+        without = doctor()
+        assert not marker.exists()
+        given = doctor("--gunicorn-config", str(config))
+    assert marker.read_text() == "run\n" * 2  # for the file itself, and for the process that was started with it
+
+    assert {"limit-concurrency 50": "problem"}.items() <= seen_of(without, unicorn.pid).items()
+    assert "max_requests 1000 without a jitter" not in seen_of(without, green.pid)
+    assert {"timeout 3 s": "warning"}.items() <= seen_of(without, green.pid).items()
+    told = {"timeout 3 s": "warning", "max_requests 1000 without a jitter": "warning"}
+    assert told.items() <= seen_of(given, green.pid).items()
+
+
+def doctor(*words):
+    command = [sys.executable, "-m", "groundfault", "doctor", "--no-servers", "--json", *words]
+    run = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert run.returncode == 5  # uvicorn's limit
+    answer = json.loads(run.stdout)
+    assert (set(answer), answer["servers"]) == ({"machine", "servers", "checks"}, [])
+    return answer["checks"]
+
+
+def seen_of(findings, pid):
+    return {each["seen"]: each["verdict"] for each in findings if f"pid {pid} " in each["where"] + " "}
