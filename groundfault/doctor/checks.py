@@ -64,8 +64,11 @@ def _servers(asked: Asked, processes: Iterable[Process], somaxconn: int | None) 
     found: list[Finding] = []
     for server in running:
         found += guarded(server.kind, server.where, partial(_running, server, asked.gunicorn, somaxconn))
+    said = {each.seen for each in found if each.check == "gunicorn"}
     for path in asked.gunicorn:
-        found += guarded("gunicorn", path, partial(gunicorn.look_at_configuration, path, somaxconn))
+        of_file = guarded("gunicorn", path, partial(gunicorn.look_at_configuration, path, somaxconn))
+        new = [each for each in of_file if each.seen not in said]
+        found += new or [ok("gunicorn", path, "says nothing that a running server does not show")]
     around = gunicorn.Surroundings(somaxconn, os.environ)
     found += guarded("uvicorn", "", partial(uvicorn.look_at_environment, around))
     if asked.processes and not running:
