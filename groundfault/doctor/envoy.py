@@ -14,6 +14,7 @@ __all__ = ["judge_envoy", "look_at_envoy", "read_envoy"]
 
 _CHECK: Final = "envoy"
 _HANDLED: Final = wire.HANDLED.lower()
+_STARTS: Final = (wire.REQUEST_START.lower(), wire.QUEUE_START.lower())
 _RETRIES: Final[tuple[str, ...]] = ("5xx", "gateway-error")
 _SAFE: Final = "retry_on: connect-failure,refused-stream,reset-before-request"
 _START: Final = 'request_headers_to_add: X-Request-Start "t=%START_TIME(%s.%3f)%", overwriting'
@@ -112,7 +113,7 @@ class _Walker:
             if judge is not None and held is not None:
                 self.found += judge(f"{self.path}: {'.'.join(here[-4:])}", held)
             if key == "request_headers_to_add":
-                self.starts |= any(name in {"x-request-start", "x-queue-start"} for name, _ in _headers(held))
+                self.starts |= any(name in _STARTS for name, _ in _headers(held))
             self.look(held, here, depth + 1)
 
 

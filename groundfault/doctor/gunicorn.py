@@ -1,7 +1,7 @@
 """What gunicorn's settings do to shedding: of a configuration file, of the environment, of what runs here."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,7 +52,7 @@ def look_at_configuration(path: str, somaxconn: int | None) -> Iterator[Finding]
     try:
         facts = _load(["-c", path], os.environ.get("GUNICORN_CMD_ARGS", ""), str(Path.cwd()), [os.path.realpath(path)])
     except ChildError as error:
-        yield _unloadable(path, error)
+        yield _unloadable(path, error, problem)
         return
     yield from judge_gunicorn(path, facts["settings"], Surroundings(somaxconn, os.environ))
 
@@ -72,7 +72,7 @@ def look_at_running(server: RunningServer, allowed: Iterable[str], somaxconn: in
         cwd = process.cwd if process.here else "/"
         facts = _load(list(server.arguments), given, cwd, [os.path.realpath(each) for each in allowed])
     except ChildError as error:
-        yield _unloadable(server.where, error)
+        yield _unloadable(server.where, error, warning)
         return
     unread = facts["file"] if not facts["loaded"] else ""
     where = f"{server.where} {facts['app']}".rstrip()
@@ -87,15 +87,14 @@ def _load(arguments: list[str], given: str, cwd: str, allowed: list[str]) -> dic
     return facts
 
 
-def _not_installed(where: str, kind: Any) -> Finding:
+def _not_installed(where: str, kind: Callable[..., Finding]) -> Finding:
     why = "gunicorn's own loader reads its settings, and it is not installed where the doctor runs"
-    finding: Finding = kind(_CHECK, where, "not looked at", why, "run the doctor in the application's environment")
-    return finding
+    return kind(_CHECK, where, "not looked at", why, "run the doctor in the application's environment")
 
 
-def _unloadable(where: str, error: ChildError) -> Finding:
+def _unloadable(where: str, error: ChildError, kind: Callable[..., Finding]) -> Finding:
     seen = "\n".join([f"gunicorn does not load this: {error.args[0]}", *(f"| {line}" for line in error.said)])
-    return problem(_CHECK, where, seen, "nothing is known of its settings", "gunicorn --check-config says the same")
+    return kind(_CHECK, where, seen, "nothing is known of its settings", "gunicorn --check-config says the same")
 
 
 def judge_gunicorn(

@@ -20,6 +20,7 @@ _OTHERS: Final = (
     *("global", "peers", "resolvers", "userlist", "cache", "program", "mailers", "ring", "http-errors", "fcgi-app"),
     *("crt-store", "traces", "log-forward", "log-profile", "acme"),
 )
+_STARTS: Final = ([wire.REQUEST_START.lower()], [wire.QUEUE_START.lower()])
 _SHED: Final = "503"
 _START: Final = "http-request set-header X-Request-Start t=%[date(0,ms)]"
 _SET: Final = ("set-header", "add-header", "replace-header", "replace-value")
@@ -239,4 +240,4 @@ def _is_about_503(words: Sequence[str]) -> bool:
 
 def _sets_start(line: Line) -> bool:
     words = [word.lower() for word in line.words]
-    return words[:2] == ["http-request", "set-header"] and words[2:3] in (["x-request-start"], ["x-queue-start"])
+    return words[:2] == ["http-request", "set-header"] and words[2:3] in _STARTS

@@ -15,7 +15,7 @@ __all__ = ["judge_nginx", "look_at_nginx"]
 
 _CHECK: Final = "nginx"
 _HANDLED: Final = wire.HANDLED.lower()
-_UPSTREAM_HANDLED: Final = "$upstream_http_x_groundfault"
+_UPSTREAM_HANDLED: Final = "$upstream_http_" + _HANDLED.replace("-", "_")
 _STARTS: Final = (wire.REQUEST_START.lower(), wire.QUEUE_START.lower())
 _START_PARAMETERS: Final = tuple("http_" + name.replace("-", "_") for name in _STARTS)
 _SET_START: Final = 'proxy_set_header X-Request-Start "t=${msec}";'

@@ -169,6 +169,8 @@ def test_what_gunicorn_does_not_load_says_why(monkeypatch):
     (finding,) = look_at_configuration("gunicorn.conf.py", None)
     assert finding.verdict == "problem"
     assert "NameError" in finding.seen
+    (running,) = look_at_running(RunningServer("gunicorn", Process(7, 1, ("gunicorn",)), ()), (), None)
+    assert (running.verdict, running.where) == ("warning", "pid 7")  # it runs, after all
 
 
 # --- uvicorn ----------------------------------------------------------------------------------------------------------
