@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from groundfault import _killswitch
 from groundfault.doctor.finding import Finding, problem, warning
 from groundfault.doctor.processes import Process
 from groundfault.wire import NAME_GRAMMAR, valid_name
@@ -11,8 +12,6 @@ from groundfault.wire import NAME_GRAMMAR, valid_name
 __all__ = ["judge_environment", "look_at_environments"]
 
 _CHECK: Final = "environment"
-_ON: Final = frozenset({"1", "true", "yes", "on"})
-_OFF: Final = frozenset({"", "0", "false", "no", "off"})
 
 
 def look_at_environments(environ: Mapping[str, str], processes: Iterable[Process]) -> Iterator[Finding]:
@@ -29,14 +28,13 @@ def look_at_environments(environ: Mapping[str, str], processes: Iterable[Process
 
 def judge_environment(where: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Judge one environment."""
-    disabled = environ.get("GROUNDFAULT_DISABLED", "").strip().lower()
-    if disabled == "1" or disabled in _ON:
-        seen = f"GROUNDFAULT_DISABLED={disabled}"
-        which = "shedding and circuits are off" if disabled == "1" else "shedding is off, circuits are not: they want 1"
-        yield warning(_CHECK, where, seen, which, "unset it and restart when the incident is over")
-    elif disabled not in _OFF:
-        seen = f"GROUNDFAULT_DISABLED={disabled[:40]!a}"
+    disabled = environ.get(_killswitch.NAME, "").strip().lower()
+    seen = f"{_killswitch.NAME}={disabled[:40]!a}"
+    if _killswitch.is_nonsense(disabled):
         yield warning(_CHECK, where, seen, "it switches nothing off", "1, or unset it")
+    elif _killswitch.is_killed({_killswitch.NAME: disabled}):
+        why = "shedding and circuits are off"
+        yield warning(_CHECK, where, seen, why, "unset it and restart when the incident is over")
     service = environ.get("GROUNDFAULT_SERVICE")
     if service and not valid_name(service):
         seen = f"GROUNDFAULT_SERVICE={service[:60]!a}"

@@ -237,7 +237,7 @@ def test_a_running_uvicorn_is_named_by_its_number_and_its_application():
         ({}, None, ""),
         ({"GROUNDFAULT_DISABLED": "0", "GROUNDFAULT_SERVICE": "shop"}, None, ""),
         ({"GROUNDFAULT_DISABLED": "1"}, "warning", "shedding and circuits are off"),
-        ({"GROUNDFAULT_DISABLED": "yes"}, "warning", "circuits are not"),
+        ({"GROUNDFAULT_DISABLED": "yes"}, "warning", "shedding and circuits are off"),
         ({"GROUNDFAULT_DISABLED": "please"}, "warning", "switches nothing off"),
         ({"GROUNDFAULT_SERVICE": "no name"}, "problem", "SettingsError"),
     ],

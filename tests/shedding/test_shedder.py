@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundfault import _killswitch
 from groundfault.errors import SettingsError
 from groundfault.events import RequestSeen, SettingsChanged, SheddingChanged, internal_errors
 from groundfault.shedding._request import arrive
@@ -149,6 +150,7 @@ def test_shadow_mode_says_that_it_enforces_nothing(shedder, clock, sink):
 
 @pytest.mark.parametrize("said", ["2", "enabled"])
 def test_a_kill_switch_that_does_nothing_says_so(monkeypatch, caplog, said):
+    _killswitch._warn.cache_clear()
     monkeypatch.setenv("GROUNDFAULT_DISABLED", said)
     assert Shedder().settings.mode is Mode.ENFORCE
     assert not Shedder().bypassed
