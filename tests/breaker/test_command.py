@@ -690,7 +690,7 @@ def test_calls_are_not_described_to_sinks_that_do_not_want_them(way, registry):
         raise AssertionError(event)
 
     changes.changes_only = True
-    command = Resource("saber", registry=registry, sinks=[changes]).command("c")
+    command = Resource("saber", registry=registry, sinks=Sinks.direct(changes)).command("c")
     assert way(command) == "done"
     assert events.internal_errors() == {}
 

@@ -246,7 +246,7 @@ def test_no_event_of_the_frequent_kind_is_built_for_nobody(clock, monkeypatch):
         def __call__(self, event):
             pass
 
-    shedder = Shedder(sinks=Sinks(Changes()), clock=clock)
+    shedder = Shedder(sinks=Sinks.direct(Changes()), clock=clock)
     assert shedder.admit("GET /", 0.5).refused
 
 
