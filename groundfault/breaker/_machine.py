@@ -70,6 +70,7 @@ class Change(NamedTuple):
 class Circuit:
     """One circuit. Not safe for threads by itself: the owner holds a lock.
 
+    ``moves``: how often it went from one state to another. None until it first does: most circuits never do.
     ``wakes_at`` is when an open circuit sends its probe, ``lease_ends_at`` when a probe that is out loses its slot.
     """
 
@@ -78,10 +79,10 @@ class Circuit:
         "_probe",
         "generation",
         "lease_ends_at",
+        "moves",
         "permit",
         "sleep_window_s",
         "state",
-        "trips",
         "wakes_at",
     )
 
@@ -89,12 +90,17 @@ class Circuit:
         self.state = State.CLOSED
         self.generation = 0
         self.permit = Permit(0)
-        self.trips = 0
+        self.moves: dict[tuple[State, State], int] | None = None
         self.wakes_at = 0.0
         self.lease_ends_at = 0.0
         self.sleep_window_s = 0.0
         self._failed_probes = 0
         self._probe: Permit | None = None
+
+    @property
+    def trips(self) -> int:
+        """How often it went from closed to open."""
+        return 0 if self.moves is None else self.moves.get((State.CLOSED, State.OPEN), 0)
 
     @property
     def probe_out(self) -> bool:
@@ -163,8 +169,9 @@ class Circuit:
         return self._open(Trigger.SATURATION, now, settings, draw, failures=0, volume=refusals)
 
     def release(self) -> None:
-        """Take the slot back from a probe that no longer exists."""
+        """Take the slot back from a probe that no longer exists, in a process that begins to count anew."""
         self._probe = None
+        self.moves = None
 
     def _succeed(self, now: float, rolling: Rolling) -> Change:
         self._failed_probes = 0
@@ -191,12 +198,12 @@ class Circuit:
         longest = min(settings.sleep_window_s * 2.0 ** min(self._failed_probes, 64), settings.longest_sleep_s)
         self.sleep_window_s = longest / 2 + longest / 2 * draw
         self.wakes_at = now + self.sleep_window_s
-        if self.state is State.CLOSED:
-            self.trips += 1
         return self._move(trigger, failures, volume)
 
     def _move(self, trigger: Trigger, failures: int = 0, volume: int = 0) -> Change:
         old, self.state = self.state, TRANSITIONS[self.state, trigger]
+        moves = self.moves = self.moves or {}
+        moves[old, self.state] = moves.get((old, self.state), 0) + 1
         self.generation += 1
         self.permit = Permit(self.generation)
         self._probe = None

@@ -9,7 +9,6 @@ every layer it were divided into would cost about as much as the whole.
 :meth:`Command.acall` is its twin with the awaits, and ``_wrapping`` holds the pair once more for decorated functions.
 """
 
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from random import random
 from types import CoroutineType
@@ -17,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from groundfault._clock import Clock, monotonic
 from groundfault._context import serving
+from groundfault._killswitch import is_killed
 from groundfault.breaker._course import NO_FALLBACK, UNSERVED, Course
 from groundfault.breaker._gate import NOTHING, Gate
 from groundfault.breaker._rolling import FOLD_AT
@@ -60,7 +60,7 @@ class Command:
         self.resource = resource
         self.name = name
         sinks = sinks if sinks is not None else default_sinks()
-        disabled = os.environ.get("GROUNDFAULT_DISABLED") == "1"
+        disabled = is_killed()
         self._gate = Gate(
             resource,
             name,

@@ -20,7 +20,7 @@ from groundfault.sinks import Sink, Sinks, default_sinks, sinks_of
 from groundfault.vocabulary import Mode, Outcome
 from groundfault.wire import NAME_GRAMMAR, valid_name
 
-__all__ = ["OTHER", "Registry", "Resource", "registry"]
+__all__ = ["OTHER", "Registry", "Resource", "all_registries", "registry"]
 
 _log = logging.getLogger("groundfault")
 
@@ -183,6 +183,11 @@ _default = Registry()
 def registry() -> Registry:
     """Return the registry of every resource that was given none."""
     return _default
+
+
+def all_registries() -> list[Registry]:
+    """Return the registries of this process that somebody holds, in no order."""
+    return _registries.members()
 
 
 class Resource:

@@ -30,7 +30,8 @@ class CommandSnapshot:
     ``saturated``: the callee has done nothing but refuse for ``handled_patience_s``.
     ``healthy``: the last known answer of the health check; true without one.
     ``sleep_left_s``: until an open circuit sends its probe; ``sleep_window_s``: how long that sleep is in all.
-    Both are 0.0 unless it is open. ``trips``: how often it went from closed to open.
+    Both are 0.0 unless it is open. ``trips``: how often it went from closed to open;
+    ``moves``: how often from each state to another.
     """
 
     resource: str
@@ -54,6 +55,7 @@ class CommandSnapshot:
     sleep_left_s: float
     sleep_window_s: float
     trips: int
+    moves: Mapping[tuple[State, State], int]
     settings: BreakerSettings
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,6 +101,7 @@ def describe(
         sleep_left_s=max(0.0, circuit.wakes_at - now) if circuit.state is State.OPEN else 0.0,
         sleep_window_s=circuit.sleep_window_s if circuit.state is State.OPEN else 0.0,
         trips=circuit.trips,
+        moves=dict(circuit.moves or ()),
         settings=settings,
     )
 
@@ -111,7 +114,11 @@ def _plain(value: object) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(held) for key, held in value.items()}
+        return {_key(key): _plain(held) for key, held in value.items()}
     if isinstance(value, tuple):
         return [_plain(held) for held in value]
     return getattr(value, "__qualname__", repr(value)) if callable(value) else value
+
+
+def _key(value: object) -> str:
+    return ">".join(value) if isinstance(value, tuple) else str(value)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from groundfault._clock import Clock, monotonic, wall
 from groundfault._family import Family
+from groundfault._killswitch import is_killed
 from groundfault.events import BacklogWarning, RequestSeen, internal_errors, note_internal_error
 from groundfault.shedding._admission import TokenBucket
 from groundfault.shedding._admitted import Admission
@@ -14,7 +15,7 @@ from groundfault.shedding._fuse import Fuse
 from groundfault.shedding._law import Law
 from groundfault.shedding._listener import ListenerWatch
 from groundfault.shedding._routes import OTHER, Route
-from groundfault.shedding._rules import is_killed, named_by_environment
+from groundfault.shedding._rules import named_by_environment
 from groundfault.shedding._short_ways import ShortWays
 from groundfault.shedding._socket import INSTEAD_OF_TCP_INFO, resolution_of, self_test
 from groundfault.shedding._tally import Tally

@@ -1,0 +1,266 @@
+"""What one process, or several together, have counted: the one value that every way of showing it is made from.
+
+Nothing here is called when a call ends. Commands and shedders count for themselves; a report is pulled from them.
+So metrics cost the calls nothing, however many sinks there are.
+
+*Totals* only ever grow, and stay when a process dies. *Gauges* are of the living; :meth:`Report.bury` takes them away.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from groundfault._histogram import Histogram
+from groundfault.breaker.registry import Registry, all_registries
+from groundfault.breaker.snapshot import CommandSnapshot
+from groundfault.events import internal_errors
+from groundfault.shedding.shedder import live_shedders
+from groundfault.shedding.snapshot import ShedderSnapshot
+
+__all__ = ["ADMITTED", "CommandReport", "ProcessInfo", "Report", "ServerReport", "StoreReport", "collect", "merged"]
+
+ADMITTED: Final = "admitted"
+"""Stands for the reason of a request that was not refused."""
+
+Counts = dict[str, int]
+
+
+@dataclass(slots=True)
+class CommandReport:
+    """One command.
+
+    Totals: ``calls`` and ``durations`` by outcome, ``fallbacks`` by ``served``, ``failed`` and ``refused``,
+    ``moves`` of the circuit as ``closed>open``.
+
+    Gauges: ``states``, in how many processes the circuit stands where; ``active`` calls, and the ``limit`` of all
+    processes together, None where one has none; the least ``admitted_share``; in how many processes the callee is
+    ``saturated`` or ``unhealthy``.
+    """
+
+    resource: str
+    command: str
+    calls: Counts = field(default_factory=dict)
+    durations: dict[str, Histogram] = field(default_factory=dict)
+    fallbacks: Counts = field(default_factory=dict)
+    moves: Counts = field(default_factory=dict)
+    states: Counts = field(default_factory=dict)
+    active: int = 0
+    limit: int | None = 0
+    admitted_share: float = 1.0
+    saturated: int = 0
+    unhealthy: int = 0
+
+    @classmethod
+    def of(cls, seen: CommandSnapshot) -> "CommandReport":
+        """Return the report of one command in this process."""
+        fallbacks = {"served": seen.fallbacks, "failed": seen.fallbacks_failed, "refused": seen.fallbacks_refused}
+        return cls(
+            seen.resource,
+            seen.command,
+            calls={outcome.value: times for outcome, times in seen.totals.items() if times},
+            durations={outcome.value: histogram for outcome, histogram in seen.durations.items()},
+            fallbacks={result: times for result, times in fallbacks.items() if times},
+            moves={f"{old}>{new}": times for (old, new), times in seen.moves.items()},
+            states={seen.state.value: 1},
+            active=seen.in_flight,
+            limit=seen.max_concurrent,
+            admitted_share=seen.admitted_share,
+            saturated=int(seen.saturated),
+            unhealthy=int(not seen.healthy),
+        )
+
+    def add(self, other: "CommandReport") -> None:
+        """Take in what another process says of the same command."""
+        for mine, theirs in (
+            (self.calls, other.calls),
+            (self.fallbacks, other.fallbacks),
+            (self.moves, other.moves),
+            (self.states, other.states),
+        ):
+            _add(mine, theirs)
+        for outcome, histogram in other.durations.items():
+            self.durations.setdefault(outcome, Histogram()).merge(histogram)
+        if other.states:  # it lives
+            self.limit = None if self.limit is None or other.limit is None else self.limit + other.limit
+            self.admitted_share = min(self.admitted_share, other.admitted_share)
+        self.active += other.active
+        self.saturated += other.saturated
+        self.unhealthy += other.unhealthy
+
+
+@dataclass(slots=True)
+class ServerReport:
+    """One service's server half.
+
+    Totals: ``requests`` by reason (``admitted`` if not refused) and criticality;
+    ``waits``; ``callers`` by name and reason, each with the number of requests and the sum of their waits in seconds;
+    ``abandoned`` requests.
+
+    Gauges: ``active`` requests; in how many processes it is ``shedding``, and has ``stepped_aside``; ``signals``, how
+    many processes read the wait where; the accept queue that is fullest, ``backlog`` of ``backlog_limit``.
+    """
+
+    service: str
+    requests: dict[tuple[str, str], int] = field(default_factory=dict)
+    waits: Histogram = field(default_factory=Histogram)
+    callers: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    abandoned: int = 0
+    active: int = 0
+    shedding: int = 0
+    stepped_aside: int = 0
+    signals: Counts = field(default_factory=dict)
+    backlog: int | None = None
+    backlog_limit: int | None = None
+
+    @classmethod
+    def of(cls, seen: ShedderSnapshot) -> "ServerReport":
+        """Return the report of one shedder in this process."""
+        requests = {(ADMITTED, criticality.value): times for criticality, times in seen.admitted.items()}
+        requests |= {(reason.value, criticality.value): times for (reason, criticality), times in seen.shed.items()}
+        queue = seen.accept_queue
+        return cls(
+            seen.service,
+            requests={key: times for key, times in requests.items() if times},
+            waits=seen.waits,
+            callers={
+                (caller, ADMITTED if why is None else why.value): sums for (caller, why), sums in seen.callers.items()
+            },
+            abandoned=seen.abandoned,
+            active=seen.in_flight,
+            shedding=int(seen.shedding),
+            stepped_aside=int(seen.stepped_aside),
+            signals={seen.signal: 1},
+            backlog=None if queue is None else queue.depth,
+            backlog_limit=None if queue is None else queue.limit,
+        )
+
+    def add(self, other: "ServerReport") -> None:
+        """Take in what another process, or another shedder of this one, says of the same service."""
+        for key, times in other.requests.items():
+            self.requests[key] = self.requests.get(key, 0) + times
+        for edge, (times, wait_s) in other.callers.items():
+            known = self.callers.get(edge, (0, 0.0))
+            self.callers[edge] = known[0] + times, known[1] + wait_s
+        self.waits.merge(other.waits)
+        _add(self.signals, other.signals)
+        self.abandoned += other.abandoned
+        self.active += other.active
+        self.shedding += other.shedding
+        self.stepped_aside += other.stepped_aside
+        if other.backlog is not None and (self.backlog is None or other.backlog > self.backlog):
+            self.backlog, self.backlog_limit = other.backlog, other.backlog_limit
+
+
+@dataclass(slots=True)
+class StoreReport:
+    """One store of live settings. ``versions``: how many processes run which; ``age_s``: the oldest of them.
+
+    ``unreachable`` counts processes that cannot read it; ``rejected`` is a total.
+    """
+
+    store: str
+    versions: Counts = field(default_factory=dict)
+    age_s: float | None = None
+    unreachable: int = 0
+    rejected: int = 0
+
+    def add(self, other: "StoreReport") -> None:
+        """Take in what another process says of the same store."""
+        _add(self.versions, other.versions)
+        ages = [age_s for age_s in (self.age_s, other.age_s) if age_s is not None]
+        self.age_s = max(ages, default=None)
+        self.unreachable += other.unreachable
+        self.rejected += other.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """Who reported. ``written_at``: seconds since the epoch."""
+
+    pid: int
+    service: str | None
+    written_at: float
+
+
+@dataclass(slots=True)
+class Report:
+    """Everything, of one process or of several: by resource and command, by service, by store."""
+
+    commands: dict[tuple[str, str], CommandReport] = field(default_factory=dict)
+    servers: dict[str, ServerReport] = field(default_factory=dict)
+    stores: dict[str, StoreReport] = field(default_factory=dict)
+    internal_errors: Counts = field(default_factory=dict)
+    processes: list[ProcessInfo] = field(default_factory=list)
+
+    def add(self, other: "Report") -> None:
+        """Take in another process's report."""
+        for key, command in other.commands.items():
+            known = self.commands.get(key)
+            if known is None:
+                known = self.commands[key] = CommandReport(*key)
+            known.add(command)
+        for service, server in other.servers.items():
+            self.servers.setdefault(service, ServerReport(service)).add(server)
+        for name, store in other.stores.items():
+            self.stores.setdefault(name, StoreReport(name)).add(store)
+        _add(self.internal_errors, other.internal_errors)
+        self.processes += other.processes
+
+    def bury(self) -> None:
+        """Take away what only the living have, in a report of a process that has died."""
+        for command in self.commands.values():
+            command.states.clear()
+            command.active = command.saturated = command.unhealthy = 0
+            command.limit, command.admitted_share = 0, 1.0
+        for server in self.servers.values():
+            server.signals.clear()
+            server.active = server.shedding = server.stepped_aside = 0
+            server.backlog = server.backlog_limit = None
+        for store in self.stores.values():
+            store.versions.clear()
+            store.age_s, store.unreachable = None, 0
+        self.processes.clear()
+
+
+def _add(mine: Counts, theirs: Mapping[str, int]) -> None:
+    for key, times in theirs.items():
+        mine[key] = mine.get(key, 0) + times
+
+
+def merged(reports: Iterable[Report]) -> Report:
+    """Return one report of all."""
+    result = Report()
+    for report in reports:
+        result.add(report)
+    return result
+
+
+def collect(now: float, registries: Iterable[Registry] | None = None) -> Report:
+    """Return what this process has counted. ``now``: seconds since the epoch.
+
+    ``registries``: None, the default, for all of the process's.
+    """
+    report = Report(internal_errors=dict(internal_errors()))
+    for registry in all_registries() if registries is None else registries:
+        for command in registry:
+            seen = CommandReport.of(command.snapshot())
+            key = seen.resource, seen.command
+            if key in report.commands:
+                report.commands[key].add(seen)
+            else:
+                report.commands[key] = seen
+    for shedder in live_shedders():
+        server = ServerReport.of(shedder.snapshot())
+        if server.service in report.servers:
+            report.servers[server.service].add(server)
+        else:
+            report.servers[server.service] = server
+    report.processes.append(ProcessInfo(os.getpid(), service_of(report), now))
+    return report
+
+
+def service_of(report: Report) -> str | None:
+    """Return what the process calls itself: the name in its environment, else that of its only shedder."""
+    named = os.environ.get("GROUNDFAULT_SERVICE")
+    return named or (next(iter(report.servers)) if len(report.servers) == 1 else None)
