@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from groundfault.doctor.servers import server_names
+from groundfault.settingscli.arguments import add_to as add_settings
 
 __all__ = ["main"]
 
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object instead")
     doctor.set_defaults(run=_doctor)
+    add_settings(commands)
     return parser
 
 
