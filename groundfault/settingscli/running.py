@@ -46,7 +46,8 @@ def run(options: argparse.Namespace, reports: Reports) -> int:
     except BrokenPipeError:
         # What is left in the buffer would be written at exit, and fail again.
         with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            output = sys.stdout.fileno()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)
         return _PIPE_CLOSED
     except Exception as error:  # noqa: BLE001  an operator in an incident needs a line, not a traceback
         code, lines = _ending(error)
