@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from groundfault.settings.document import MAX_BYTES
 from groundfault.settings.store import Change
 from groundfault.settingscli.ending import REFUSED, EndingError
 from groundfault.settingscli.moments import moment
@@ -25,16 +26,18 @@ def is_file(text: str) -> bool:
 
 
 def read(path: str) -> Any:
-    """Return what a file holds: TOML by its suffix, else JSON. Raises EndingError with its name and the cause."""
+    """Return what a file holds: TOML by its suffix, else JSON. Raises EndingError with its name and the cause.
+
+    Only a list of changes may be larger than what a store holds: its reasons are not stored.
+    """
     name = "stdin" if path == "-" else path
     try:
-        content = sys.stdin.buffer.read(_MOST_BYTES + 1) if path == "-" else _bytes_of(path)
-        if len(content) > _MOST_BYTES:
-            raise EndingError(REFUSED, f"{name} must be at most {_MOST_BYTES} bytes")
-        text = content.decode()
-        if path.endswith(".toml"):
-            return tomllib.loads(text)
-        return json.loads(text, object_pairs_hook=_once)
+        data = sys.stdin.buffer.read(_MOST_BYTES + 1) if path == "-" else _bytes_of(path)
+        content = _content_of(data, path, name)
+        most = _MOST_BYTES if isinstance(content, list) else MAX_BYTES
+        if len(data) > most:
+            raise EndingError(REFUSED, f"{name} must be at most {most} bytes, not {len(data)}")
+        return content
     except OSError as error:
         raise EndingError(REFUSED, f"{name} cannot be read: {error.strerror or error}") from None
     except RecursionError:
@@ -47,6 +50,15 @@ def read(path: str) -> Any:
 def _bytes_of(path: str) -> bytes:
     with Path(path).open("rb") as file:
         return file.read(_MOST_BYTES + 1)
+
+
+def _content_of(data: bytes, path: str, name: str) -> Any:
+    if len(data) > _MOST_BYTES:
+        raise EndingError(REFUSED, f"{name} must be at most {_MOST_BYTES} bytes")
+    if not data.strip():
+        raise EndingError(REFUSED, f"{name} is empty: processes take that for a file that is still being written")
+    text = data.decode()
+    return tomllib.loads(text) if path.endswith(".toml") else json.loads(text, object_pairs_hook=_once)
 
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

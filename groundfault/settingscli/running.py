@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
+from groundfault._clock import wall
 from groundfault.errors import SettingsError
 from groundfault.settings.store import MalformedError, StoreError
 from groundfault.settingscli import changing, checking, looking, watching
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace, reports: Reports) -> int:
     terminal = Terminal()
     url: str | None = getattr(options, "store", None)
     try:
-        with Session(url, terminal=terminal, reports=reports) as session:
+        with Session(url, terminal=terminal, reports=reports, clock=wall) as session:
             return _ACTIONS[options.action](options, session)
     except KeyboardInterrupt:
         terminal.note("stopped")
@@ -64,5 +65,7 @@ def _ending(error: Exception) -> tuple[int, tuple[str, ...]]:
             return REFUSED, (str(error),)
         case StoreError():
             return UNREACHABLE, (str(error),)
+        case ImportError():
+            return UNREACHABLE, (f"this store needs a library that is not installed: {error}",)
         case _:
             return REFUSED, (f"unexpected {type(error).__name__}: {error}",)

@@ -4,10 +4,10 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from groundfault._clock import Clock, wall
+from groundfault._clock import Clock
 from groundfault.settings.opening import open_store
 from groundfault.settings.store import Document, SettingsStore, StoreError, WritableStore
-from groundfault.settingscli.ending import REFUSED, UNREACHABLE, USAGE, EndingError
+from groundfault.settingscli.ending import REFUSED, USAGE, EndingError
 from groundfault.settingscli.processes import Reports, Running, running_versions
 from groundfault.settingscli.terminal import Terminal
 
@@ -21,7 +21,7 @@ class Session:
     ``clock`` returns the wall time in seconds.
     """
 
-    def __init__(self, url: str | None, *, terminal: Terminal, reports: Reports, clock: Clock = wall) -> None:
+    def __init__(self, url: str | None, *, terminal: Terminal, reports: Reports, clock: Clock) -> None:
         self.terminal = terminal
         self.clock = clock
         self._url = url
@@ -38,13 +38,10 @@ class Session:
 
     @cached_property
     def store(self) -> SettingsStore:
-        """The store. Raises EndingError without one, SettingsError for what is no address."""
+        """The store. Raises EndingError without one; SettingsError, ImportError as ``open_store`` does."""
         if self._url is None:
             raise EndingError(USAGE, "say which store: --store URL, or GROUNDFAULT_SETTINGS=URL")
-        try:
-            return open_store(self._url)
-        except ImportError as error:
-            raise EndingError(UNREACHABLE, f"this store needs a library that is not installed: {error}") from None
+        return open_store(self._url)
 
     @property
     def writable(self) -> WritableStore:
