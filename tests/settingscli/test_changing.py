@@ -353,6 +353,7 @@ def test_an_empty_list_changes_nothing(cli_of, store, advice):
         ('[{"scope": "a", "scope": "b"}]', 'is not JSON: "scope" stands there twice'),
         ("[" * 100_000, "advice.json is nested too deeply"),
         (" " * 1_100_000, "advice.json must be at most 1048576 bytes"),
+        ("", "advice.json is empty"),
         ([1], "change 1: must have scope, name and value, not 1"),
         ([change(), {"scope": "a", "name": "b"}], "change 2: must have scope, name and value"),
         ([change(scope=1)], "change 1: scope must be a text, not 1"),
