@@ -1,0 +1,215 @@
+"""How a settings document is written down in a database, and what is refused when it is read back.
+
+Values are JSON and nothing else. Whatever is wrong raises ValueError with a text that says what; the store says where.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from secrets import token_hex
+from typing import Any, Final
+
+from groundfault.settings.store import UNSET, Change, Entry, Revision
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_ENTRIES",
+    "Differences",
+    "changed",
+    "checked_text",
+    "checked_version",
+    "document_from_json",
+    "document_to_json",
+    "entry_of",
+    "new_version",
+    "number_of",
+    "revision_from_json",
+    "revision_to_json",
+    "value_from_json",
+    "value_to_json",
+]
+
+MAX_BYTES: Final = 64 * 1024
+"""Of a whole document, as the JSON that :func:`document_to_json` makes."""
+MAX_ENTRIES: Final = 2000
+
+_MAX_NAME: Final = 255
+_MAX_VERSION: Final = 64
+_MAX_TEXT: Final = 2000
+_SHOWN: Final = 80
+
+Differences = tuple[tuple[Entry | None, Entry | None], ...]
+
+
+def value_to_json(value: Any) -> str:
+    """Return the value as compact JSON in ASCII."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"JSON cannot hold it: {error}") from None
+
+
+def value_from_json(text: Any) -> Any:
+    """Return the value that the JSON says; NaN, infinite and endless ones are refused."""
+    if not isinstance(text, str):
+        raise ValueError(f"is no text but {type(text).__name__}")  # noqa: TRY004  whatever is wrong is a ValueError here
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"is longer than {MAX_BYTES} characters")
+    try:
+        return json.loads(text, parse_constant=_refused, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name} is no value of a setting")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:_SHOWN]} is too large for a float")
+    return value
+
+
+def entry_of(scope: Any, name: Any, value: Any, expires_at: Any) -> Entry:
+    """Return the entry; scope, name and time of expiry are checked, the value is what JSON held."""
+    for what, text in (("scope", scope), ("name", name)):
+        if not isinstance(text, str) or not text or len(text) > _MAX_NAME or not text.isprintable():
+            raise ValueError(
+                f"{what} must be printable text of 1 to {_MAX_NAME} characters, not {_shown(text)} "
+                f"(scope {_shown(scope)}, name {_shown(name)})"
+            )
+    if value is None:
+        raise ValueError(f"{_shown(scope)}:{_shown(name)} is null; a value that is not wanted is unset")
+    if expires_at is not None and not _is_time(expires_at):
+        raise ValueError(
+            f"expires_at of {_shown(scope)}:{_shown(name)} must be seconds since 1970, not {_shown(expires_at)}"
+        )
+    return Entry(scope, name, value, None if expires_at is None else float(expires_at))
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12  # noqa: PLR2004  nan is not below either; the year 33658 is
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def document_to_json(entries: Iterable[Entry]) -> str:
+    """Return all entries as one JSON array of arrays: scope, name, value and, where there is one, time of expiry."""
+    rows = [
+        [entry.scope, entry.name, entry.value, *([] if entry.expires_at is None else [entry.expires_at])]
+        for entry in entries
+    ]
+    if len(rows) > MAX_ENTRIES:
+        raise ValueError(f"{len(rows)} settings are more than the {MAX_ENTRIES} that a document may hold")
+    text = value_to_json(rows)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{len(text)} bytes of settings are more than the {MAX_BYTES} that a document may hold")
+    return text
+
+
+def document_from_json(text: Any) -> tuple[Entry, ...]:
+    """Return the entries of what :func:`document_to_json` made."""
+    rows = value_from_json(text)
+    if not isinstance(rows, list) or len(rows) > MAX_ENTRIES:
+        raise ValueError(f"must be an array of at most {MAX_ENTRIES} settings")
+    entries: dict[tuple[str, str], Entry] = {}
+    for number, row in enumerate(rows):
+        entry = _row(row, number)
+        if entries.setdefault((entry.scope, entry.name), entry) is not entry:
+            raise ValueError(f"setting {number} holds {_shown(entry.scope)}:{_shown(entry.name)} a second time")
+    return tuple(entries.values())
+
+
+def _row(row: Any, number: int) -> Entry:
+    if not isinstance(row, list) or not 3 <= len(row) <= 4:  # noqa: PLR2004  three of four parts are always there
+        raise ValueError(f"setting {number} must be [scope, name, value] or [scope, name, value, expires_at]")
+    try:
+        scope, name, value, expires_at = row if len(row) > 3 else (*row, None)  # noqa: PLR2004  as above
+        return entry_of(scope, name, value, expires_at)
+    except ValueError as error:
+        raise ValueError(f"setting {number}: {error}") from None
+
+
+def changed(entries: Iterable[Entry], changes: Iterable[Change]) -> tuple[list[Entry], Differences]:
+    """Return the entries after the changes, in order, and what differs."""
+    before = {(entry.scope, entry.name): entry for entry in entries}
+    after = dict(before)
+    for change in changes:
+        key = (change.scope, change.name)
+        if change.value is UNSET:
+            after.pop(key, None)
+        else:
+            try:
+                value_to_json(change.value)
+            except ValueError as error:
+                raise ValueError(f"{_shown(change.scope)}:{_shown(change.name)}: {error}") from None
+            after[key] = entry_of(*key, change.value, change.expires_at)
+    differences = tuple(
+        (before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if not _same(before.get(key), after.get(key))
+    )
+    return [after[key] for key in sorted(after)], differences
+
+
+def _same(one: Entry | None, other: Entry | None) -> bool:
+    """Tell entries apart as JSON does: for Python, True and 1 and 1.0 are equal."""
+    if one is None or other is None:
+        return one is other
+    return one.expires_at == other.expires_at and value_to_json(one.value) == value_to_json(other.value)
+
+
+def checked_text(what: str, text: str) -> str:
+    """Return who or why, fit for every database: what cannot be printed is replaced, what is endless is refused."""
+    if not text.strip() or len(text) > _MAX_TEXT:
+        raise ValueError(f"{what} must be text of 1 to {_MAX_TEXT} characters, not {len(text)}")
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def new_version(number: int) -> str:
+    """Return the version of the change with this number, which no other history has: a backup may be played back."""
+    return f"{number}-{token_hex(3)}"
+
+
+def checked_version(version: Any) -> str:
+    """Return the version, if it can be one."""
+    if not isinstance(version, str) or not 0 < len(version) <= _MAX_VERSION or not version.isprintable():
+        raise ValueError(f"version must be printable text of 1 to {_MAX_VERSION} characters, not {_shown(version)}")
+    return version
+
+
+def number_of(version: str) -> int:
+    """Return which change made this version."""
+    number = version.partition("-")[0]
+    if not (number.isascii() and number.isdigit()):
+        raise ValueError(f"version {_shown(version)} does not begin with the number of a change")
+    return int(number)
+
+
+def _entry_to_row(entry: Entry | None) -> list[Any] | None:
+    return None if entry is None else [entry.scope, entry.name, entry.value, entry.expires_at]
+
+
+def revision_to_json(differences: Differences) -> str:
+    """Return what differs as JSON: pairs of rows, null where there was or is none."""
+    return value_to_json([[_entry_to_row(side) for side in pair] for pair in differences])
+
+
+def revision_from_json(version: str, at: Any, actor: Any, reason: Any, text: Any) -> Revision:
+    """Return the revision that was written down."""
+    checked_version(version)
+    if not (_is_time(at) and isinstance(actor, str) and isinstance(reason, str)):
+        raise ValueError(f"version {_shown(version)} needs a time, who and why")
+    # One change may take away a whole document and set another one.
+    pairs = json.loads(text, parse_constant=_refused, parse_float=_finite) if isinstance(text, str) else None
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):  # noqa: PLR2004  before and after
+        raise ValueError(f"version {_shown(version)} must say what it changed in pairs")
+    sides: list[Sequence[Entry | None]] = [[None if row is None else _row(row, 0) for row in pair] for pair in pairs]
+    return Revision(version, float(at), actor, reason, tuple((before, after) for before, after in sides))
