@@ -15,16 +15,18 @@ __all__ = [
     "MAX_BYTES",
     "MAX_ENTRIES",
     "Differences",
+    "cause_of",
     "changed",
     "checked_text",
     "checked_version",
     "document_from_json",
     "document_to_json",
     "entry_of",
+    "json_from",
     "new_version",
     "number_of",
-    "revision_from_json",
-    "revision_to_json",
+    "pairs_of",
+    "revision_of",
     "value_from_json",
     "value_to_json",
 ]
@@ -36,6 +38,7 @@ MAX_ENTRIES: Final = 2000
 _MAX_NAME: Final = 255
 _MAX_VERSION: Final = 64
 _MAX_TEXT: Final = 2000
+_MAX_CAUSE: Final = 300
 _SHOWN: Final = 80
 
 Differences = tuple[tuple[Entry | None, Entry | None], ...]
@@ -55,6 +58,11 @@ def value_from_json(text: Any) -> Any:
         raise ValueError(f"is no text but {type(text).__name__}")  # noqa: TRY004  whatever is wrong is a ValueError here
     if len(text) > MAX_BYTES:
         raise ValueError(f"is longer than {MAX_BYTES} characters")
+    return json_from(text)
+
+
+def json_from(text: str | bytes) -> Any:
+    """Return what JSON of any length says, without NaN and what is no number for Python."""
     try:
         return json.loads(text, parse_constant=_refused, parse_float=_finite)
     except RecursionError:
@@ -166,6 +174,16 @@ def _same(one: Entry | None, other: Entry | None) -> bool:
     return one.expires_at == other.expires_at and value_to_json(one.value) == value_to_json(other.value)
 
 
+def cause_of(error: object, secrets: Iterable[str]) -> str:
+    """Return what an error says, in one line, without ``secrets`` and not endlessly."""
+    said = " ".join(str(error).split())
+    if isinstance(error, BaseException) and type(error) is not ValueError:  # those are ours, and say it all
+        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    for secret in secrets:
+        said = said.replace(secret, "***")
+    return said[:_MAX_CAUSE]
+
+
 def checked_text(what: str, text: str) -> str:
     """Return who or why, fit for every database: what cannot be printed is replaced, what is endless is refused."""
     if not text.strip() or len(text) > _MAX_TEXT:
@@ -197,19 +215,17 @@ def _entry_to_row(entry: Entry | None) -> list[Any] | None:
     return None if entry is None else [entry.scope, entry.name, entry.value, entry.expires_at]
 
 
-def revision_to_json(differences: Differences) -> str:
-    """Return what differs as JSON: pairs of rows, null where there was or is none."""
-    return value_to_json([[_entry_to_row(side) for side in pair] for pair in differences])
+def pairs_of(differences: Differences) -> list[Any]:
+    """Return what differs as JSON has it: pairs of rows, None where there was or is none."""
+    return [[_entry_to_row(side) for side in pair] for pair in differences]
 
 
-def revision_from_json(version: str, at: Any, actor: Any, reason: Any, text: Any) -> Revision:
-    """Return the revision that was written down."""
+def revision_of(version: Any, at: Any, actor: Any, reason: Any, pairs: Any) -> Revision:
+    """Return the revision that was written down; ``pairs`` as :func:`pairs_of` makes them."""
     checked_version(version)
     if not (_is_time(at) and isinstance(actor, str) and isinstance(reason, str)):
         raise ValueError(f"version {_shown(version)} needs a time, who and why")
-    # One change may take away a whole document and set another one.
-    pairs = json.loads(text, parse_constant=_refused, parse_float=_finite) if isinstance(text, str) else None
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):  # noqa: PLR2004  before and after
-        raise ValueError(f"version {_shown(version)} must say what it changed in pairs")
+        raise ValueError(f"version {_shown(version)} must say in pairs what it changed")
     sides: list[Sequence[Entry | None]] = [[None if row is None else _row(row, 0) for row in pair] for pair in pairs]
     return Revision(version, float(at), actor, reason, tuple((before, after) for before, after in sides))

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from groundfault.errors import SettingsError
+from groundfault.integrations._settings_records import cause_of
 from groundfault.settings.store import NothingStoredError, StoreError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Database"]
 
-_CAUSE: Final = 300
 
 _inherited: list[object] = []
 """What a forked child has from its parent: kept and never touched, for its end would speak to the parent's server."""
@@ -145,12 +145,7 @@ class Database:
 
     def error(self, cause: object, kind: type[StoreError] = StoreError) -> StoreError:
         """Return the error that says so, without what may be secret."""
-        said = " ".join(str(cause).split())
-        if isinstance(cause, BaseException) and type(cause) is not ValueError:  # those are ours, and say it all
-            said = f"{type(cause).__name__}: {said}" if said else type(cause).__name__
-        for secret in self._secrets:
-            said = said.replace(secret, "***")
-        return kind(f"settings of {self.name}: {said[:_CAUSE]}")
+        return kind(f"settings of {self.name}: {cause_of(cause, self._secrets)}")
 
     def nothing(self, cause: str) -> StoreError:
         """Return the error that says that nothing was ever stored, and what to do."""

@@ -143,9 +143,12 @@ class SQLStore:
         columns = self._tables.revisions.c
         query = select(columns.version, columns.at, columns.actor, columns.reason, columns.changes)
         with self._database.begin(_WRITE_S) as connection:
-            rows = connection.execute(query.order_by(columns.number.desc()).limit(max(0, limit))).all()
+            rows: Sequence[Any] = connection.execute(query.order_by(columns.number.desc()).limit(max(0, limit))).all()
             with self._wrong_in(self._tables.revisions.name):
-                return [records.revision_from_json(*row) for row in rows]
+                return [
+                    records.revision_of(version, at, actor, reason, records.json_from(changes))
+                    for version, at, actor, reason, changes in rows
+                ]
 
     def at(self, version: str) -> Document:
         """Return the document as it was under a version. Raises StoreError, also for one that is not known."""
@@ -216,7 +219,7 @@ class SQLStore:
                 at=self._clock(),
                 actor=actor,
                 reason=reason,
-                changes=records.revision_to_json(differences),
+                changes=records.value_to_json(records.pairs_of(differences)),
                 document=document,
             )
         )
