@@ -8,6 +8,7 @@ The gate decides under the lock and tells the sinks after it.
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from groundfault import _context
@@ -22,7 +23,7 @@ from groundfault.breaker._period import Period
 from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import Rolling
 from groundfault.breaker.settings import BreakerSettings
-from groundfault.breaker.snapshot import CommandSnapshot
+from groundfault.breaker.snapshot import CommandSnapshot, describe
 from groundfault.errors import BulkheadFullError, CircuitOpenError, RejectedError, ThrottledError, UnhealthyError
 from groundfault.events import (
     CircuitChanged,
@@ -35,7 +36,10 @@ from groundfault.events import (
 from groundfault.sinks import Sinks
 from groundfault.vocabulary import Criticality, Mode, Outcome, State
 
-__all__ = ["Gate"]
+__all__ = ["NOTHING", "Gate"]
+
+NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+"""The overlay of a command of which no settings store says anything, shared by all of them."""
 
 _UNGUARDED: Final = Permit(-1)
 """For a call that goes ahead because the gate itself failed: it belongs to no generation, so it moves nothing."""
@@ -58,7 +62,9 @@ class Gate:
         "_rolling",
         "_sinks",
         "command",
+        "declared",
         "in_flight",
+        "overlay",
         "period",
         "resource",
         "settings",
@@ -74,11 +80,15 @@ class Gate:
         clock: Clock,
         draw: Callable[[], float],
         disabled: bool = False,
+        overlay: Mapping[str, object] = NOTHING,
     ) -> None:
         self.resource = resource
         self.command = command
         self._disabled = disabled
-        self.settings = settings
+        # What code says, and what a settings store says over it; in force is the one under the other.
+        self.declared = settings
+        self.overlay = overlay
+        self.settings = settings.changed(overlay) if overlay else settings
         self._sinks = sinks
         self._clock = clock
         self._draw = draw
@@ -173,18 +183,18 @@ class Gate:
             self._rolling.fold()
 
     def tune(self, changes: Mapping[str, object]) -> BreakerSettings:
-        """Swap the settings; windows, circuit and calls in flight stay. A SettingsError leaves them as they were."""
+        """Swap what is declared; windows, circuit and calls in flight stay. A SettingsError leaves all as it was."""
         with self._lock:
-            old = self.settings
-            new = old.changed(changes)
-            self.settings = new
-            if (new.health_check, new.health_check_ttl_s) != (old.health_check, old.health_check_ttl_s):
-                self._health = self._new_health()
-            news: list[Event] = []
-            self._watch(news)
-            self._renew()
-        if old != new:
-            news.append(SettingsChanged(f"{self.resource}/{self.command}", *old.differences(new)))
+            news = self._swap(self.declared.changed(changes), self.overlay)
+            new = self.settings
+        self._tell(news)
+        return new
+
+    def lay_over(self, overlay: Mapping[str, object]) -> BreakerSettings:
+        """Swap what lies over the declared settings, in the same way."""
+        with self._lock:
+            news = self._swap(self.declared, overlay or NOTHING)
+            new = self.settings
         self._tell(news)
         return new
 
@@ -195,32 +205,17 @@ class Gate:
             now = self._clock()
             self._advance(now, news)
             self._renew()
-            circuit, rolling, settings = self._circuit, self._rolling, self.settings
-            fallbacks, failed, refused = self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0)
-            p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
-            result = CommandSnapshot(
-                resource=self.resource,
-                command=self.command,
-                state=circuit.state,
-                mode=settings.mode,
+            result = describe(
+                self.resource,
+                self.command,
+                now,
+                settings=self.settings,
                 in_flight=len(self.in_flight),
-                max_concurrent=settings.max_concurrent,
-                counts=rolling.counts(),
-                totals=rolling.lifetime(),
-                durations=rolling.taken(),
-                fallbacks=fallbacks,
-                fallbacks_failed=failed,
-                fallbacks_refused=refused,
-                p50_s=p50,
-                p95_s=p95,
-                p99_s=p99,
-                admitted_share=self._callee.share,
-                saturated=self._callee.saturated,
+                circuit=self._circuit,
+                rolling=self._rolling,
+                callee=self._callee,
+                fallbacks=self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0),
                 healthy=self._health is None or self._health.healthy,
-                sleep_left_s=max(0.0, circuit.wakes_at - now) if circuit.state is State.OPEN else 0.0,
-                sleep_window_s=circuit.sleep_window_s if circuit.state is State.OPEN else 0.0,
-                trips=circuit.trips,
-                settings=settings,
             )
         self._tell(news)
         return result
@@ -241,6 +236,18 @@ class Gate:
         self.period = self._new_period()
 
     # Everything below runs under the lock.
+
+    def _swap(self, declared: BreakerSettings, overlay: Mapping[str, object]) -> list[Event]:
+        old, new = self.settings, declared.changed(overlay) if overlay else declared
+        self.declared, self.overlay, self.settings = declared, overlay, new
+        if (new.health_check, new.health_check_ttl_s) != (old.health_check, old.health_check_ttl_s):
+            self._health = self._new_health()
+        news: list[Event] = []
+        self._watch(news)
+        self._renew()
+        if old != new:
+            news.append(SettingsChanged(f"{self.resource}/{self.command}", *old.differences(new)))
+        return news
 
     def _decide(self, now: float, in_flight: int, news: list[Event]) -> Permit | Refused:
         self._advance(now, news)

@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from groundfault._histogram import Histogram
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.vocabulary import Mode, Outcome, State
 
-__all__ = ["CommandSnapshot"]
+if TYPE_CHECKING:
+    from groundfault.breaker._callee import Callee
+    from groundfault.breaker._machine import Circuit
+    from groundfault.breaker._rolling import Rolling
+
+__all__ = ["CommandSnapshot", "describe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,48 @@ class CommandSnapshot:
     def as_dict(self) -> dict[str, Any]:
         """Return everything by name, in what JSON can hold: functions and types by their names."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def describe(
+    resource: str,
+    command: str,
+    now: float,
+    *,
+    settings: BreakerSettings,
+    in_flight: int,
+    circuit: "Circuit",
+    rolling: "Rolling",
+    callee: "Callee",
+    fallbacks: tuple[int, int, int],
+    healthy: bool,
+) -> CommandSnapshot:
+    """Return the snapshot of what a command consists of. ``fallbacks``: served, failed, refused."""
+    p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
+    served, failed, refused = fallbacks
+    return CommandSnapshot(
+        resource=resource,
+        command=command,
+        state=circuit.state,
+        mode=settings.mode,
+        in_flight=in_flight,
+        max_concurrent=settings.max_concurrent,
+        counts=rolling.counts(),
+        totals=rolling.lifetime(),
+        durations=rolling.taken(),
+        fallbacks=served,
+        fallbacks_failed=failed,
+        fallbacks_refused=refused,
+        p50_s=p50,
+        p95_s=p95,
+        p99_s=p99,
+        admitted_share=callee.share,
+        saturated=callee.saturated,
+        healthy=healthy,
+        sleep_left_s=max(0.0, circuit.wakes_at - now) if circuit.state is State.OPEN else 0.0,
+        sleep_window_s=circuit.sleep_window_s if circuit.state is State.OPEN else 0.0,
+        trips=circuit.trips,
+        settings=settings,
+    )
 
 
 def _plain(value: object) -> Any:

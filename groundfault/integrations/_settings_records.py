@@ -5,15 +5,15 @@ Values are JSON and nothing else. Whatever is wrong raises ValueError with a tex
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any, Final
 
-from groundfault.settings.store import UNSET, Change, Entry, Revision
+from groundfault.errors import SettingsError
+from groundfault.settings.document import MAX_BYTES, MAX_KEYS, as_mapping, parse, size_of
+from groundfault.settings.store import UNSET, Change, Document, Entry, Revision
 
 __all__ = [
-    "MAX_BYTES",
-    "MAX_ENTRIES",
     "Differences",
     "cause_of",
     "changed",
@@ -31,15 +31,12 @@ __all__ = [
     "value_to_json",
 ]
 
-MAX_BYTES: Final = 64 * 1024
-"""Of a whole document, as the JSON that :func:`document_to_json` makes."""
-MAX_ENTRIES: Final = 2000
-
 _MAX_NAME: Final = 255
 _MAX_VERSION: Final = 64
 _MAX_TEXT: Final = 2000
 _MAX_CAUSE: Final = 300
 _SHOWN: Final = 80
+_LATEST_S: Final = 253402300799.0  # the last second of the year 9999
 
 Differences = tuple[tuple[Entry | None, Entry | None], ...]
 
@@ -93,14 +90,13 @@ def entry_of(scope: Any, name: Any, value: Any, expires_at: Any) -> Entry:
     if value is None:
         raise ValueError(f"{_shown(scope)}:{_shown(name)} is null; a value that is not wanted is unset")
     if expires_at is not None and not _is_time(expires_at):
-        raise ValueError(
-            f"expires_at of {_shown(scope)}:{_shown(name)} must be seconds since 1970, not {_shown(expires_at)}"
-        )
+        path = f"{_shown(scope)}:{_shown(name)}"
+        raise ValueError(f"expires_at of {path} must be seconds between 1970 and 9999, not {_shown(expires_at)}")
     return Entry(scope, name, value, None if expires_at is None else float(expires_at))
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12  # noqa: PLR2004  nan is not below either; the year 33658 is
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LATEST_S
 
 
 def _shown(value: Any) -> str:
@@ -109,40 +105,22 @@ def _shown(value: Any) -> str:
 
 
 def document_to_json(entries: Iterable[Entry]) -> str:
-    """Return all entries as one JSON array of arrays: scope, name, value and, where there is one, time of expiry."""
-    rows = [
-        [entry.scope, entry.name, entry.value, *([] if entry.expires_at is None else [entry.expires_at])]
-        for entry in entries
-    ]
-    if len(rows) > MAX_ENTRIES:
-        raise ValueError(f"{len(rows)} settings are more than the {MAX_ENTRIES} that a document may hold")
-    text = value_to_json(rows)
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"{len(text)} bytes of settings are more than the {MAX_BYTES} that a document may hold")
-    return text
+    """Return the document in the form of JSON files, for any database's text; no larger than it may be."""
+    document = Document("", tuple(entries))
+    if len(document.entries) > MAX_KEYS:
+        raise ValueError(f"{len(document.entries)} settings are more than the {MAX_KEYS} that a document may hold")
+    size = size_of(document)
+    if size > MAX_BYTES:
+        raise ValueError(f"{size} bytes of settings are more than the {MAX_BYTES} that a document may hold")
+    return value_to_json(as_mapping(document))
 
 
 def document_from_json(text: Any) -> tuple[Entry, ...]:
-    """Return the entries of what :func:`document_to_json` made."""
-    rows = value_from_json(text)
-    if not isinstance(rows, list) or len(rows) > MAX_ENTRIES:
-        raise ValueError(f"must be an array of at most {MAX_ENTRIES} settings")
-    entries: dict[tuple[str, str], Entry] = {}
-    for number, row in enumerate(rows):
-        entry = _row(row, number)
-        if entries.setdefault((entry.scope, entry.name), entry) is not entry:
-            raise ValueError(f"setting {number} holds {_shown(entry.scope)}:{_shown(entry.name)} a second time")
-    return tuple(entries.values())
-
-
-def _row(row: Any, number: int) -> Entry:
-    if not isinstance(row, list) or not 3 <= len(row) <= 4:  # noqa: PLR2004  three of four parts are always there
-        raise ValueError(f"setting {number} must be [scope, name, value] or [scope, name, value, expires_at]")
-    try:
-        scope, name, value, expires_at = row if len(row) > 3 else (*row, None)  # noqa: PLR2004  as above
-        return entry_of(scope, name, value, expires_at)
-    except ValueError as error:
-        raise ValueError(f"setting {number}: {error}") from None
+    """Return the entries of a document in the form of JSON files."""
+    entries = parse(value_from_json(text), "").entries
+    if len(entries) > MAX_KEYS:
+        raise ValueError(f"holds {len(entries)} settings, and {MAX_KEYS} are allowed")
+    return tuple(entry_of(entry.scope, entry.name, entry.value, entry.expires_at) for entry in entries)
 
 
 def changed(entries: Iterable[Entry], changes: Iterable[Change]) -> tuple[list[Entry], Differences]:
@@ -156,6 +134,8 @@ def changed(entries: Iterable[Entry], changes: Iterable[Change]) -> tuple[list[E
         else:
             try:
                 value_to_json(change.value)
+                if isinstance(change.value, Mapping):
+                    raise ValueError("no setting's value is a table")  # noqa: TRY301, TRY004  all that is wrong is one kind
             except ValueError as error:
                 raise ValueError(f"{_shown(change.scope)}:{_shown(change.name)}: {error}") from None
             after[key] = entry_of(*key, change.value, change.expires_at)
@@ -177,7 +157,10 @@ def _same(one: Entry | None, other: Entry | None) -> bool:
 def cause_of(error: object, secrets: Iterable[str]) -> str:
     """Return what an error says, in one line, without ``secrets`` and not endlessly."""
     said = " ".join(str(error).split())
-    if isinstance(error, BaseException) and type(error) is not ValueError:  # those are ours, and say it all
+    if isinstance(error, BaseException) and type(error) not in {
+        ValueError,
+        SettingsError,
+    }:  # those are ours and say it all
         said = f"{type(error).__name__}: {said}" if said else type(error).__name__
     for secret in secrets:
         said = said.replace(secret, "***")
@@ -211,6 +194,13 @@ def number_of(version: str) -> int:
     return int(number)
 
 
+def _row(row: Any) -> Entry:
+    if not isinstance(row, list) or len(row) != 4:  # noqa: PLR2004  the four that an entry has
+        raise ValueError(f"a setting in the history must be [scope, name, value, expires_at], not {_shown(row)}")
+    scope, name, value, expires_at = row
+    return entry_of(scope, name, value, expires_at)
+
+
 def _entry_to_row(entry: Entry | None) -> list[Any] | None:
     return None if entry is None else [entry.scope, entry.name, entry.value, entry.expires_at]
 
@@ -227,5 +217,5 @@ def revision_of(version: Any, at: Any, actor: Any, reason: Any, pairs: Any) -> R
         raise ValueError(f"version {_shown(version)} needs a time, who and why")
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):  # noqa: PLR2004  before and after
         raise ValueError(f"version {_shown(version)} must say in pairs what it changed")
-    sides: list[Sequence[Entry | None]] = [[None if row is None else _row(row, 0) for row in pair] for pair in pairs]
+    sides: list[Sequence[Entry | None]] = [[None if row is None else _row(row) for row in pair] for pair in pairs]
     return Revision(version, float(at), actor, reason, tuple((before, after) for before, after in sides))

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
-from groundfault.integrations._settings_records import MAX_BYTES, MAX_ENTRIES
+from groundfault.settings.document import MAX_BYTES, MAX_KEYS
 from groundfault.settings.store import NOTHING_YET
 
 __all__ = ["Tables", "create_file"]
@@ -103,7 +103,7 @@ class Tables:
             .select_from(self.version.outerjoin(self.entries, true()))
             .where(self.the_row)
             .order_by(columns.scope, columns.name)
-            .limit(MAX_ENTRIES + 1)
+            .limit(MAX_KEYS + 1)
         )
 
     def create(self, engine: Engine) -> None:

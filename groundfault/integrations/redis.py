@@ -26,11 +26,13 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 from groundfault._clock import Clock, monotonic, wall
 from groundfault.errors import SettingsError
 from groundfault.integrations import _settings_records as records
+from groundfault.settings.document import MAX_BYTES
 from groundfault.settings.store import (
     NOTHING_YET,
     Change,
     ConflictError,
     Document,
+    MalformedError,
     NothingStoredError,
     Revision,
     StoreError,
@@ -114,8 +116,7 @@ class RedisStore:
     def load(self, known: str | None) -> Document | None:
         """Return the document, or None if its version is still ``known``: then that is all that was read.
 
-        Raises :class:`~groundfault.settings.store.StoreError`; where there are no keys, its subclass
-        ``NothingStoredError``.
+        Raises StoreError; NothingStoredError where there are no keys; MalformedError for one that makes no sense.
         """
         self._reached = False
         try:
@@ -134,7 +135,7 @@ class RedisStore:
             return None
         with self._client_here().pipeline(transaction=True) as pipe:
             pipe.getrange(self._version, 0, _MAX_VERSION)
-            pipe.getrange(self._document, 0, records.MAX_BYTES)
+            pipe.getrange(self._document, 0, MAX_BYTES)
             version, document = pipe.execute()
         return self._parsed(version, document)
 
@@ -143,7 +144,7 @@ class RedisStore:
             raise self._nothing()
         with self._wrong_in(self._version):
             text = records.checked_version(_text(version))
-        with self._wrong_in(self._document):
+        with self._wrong_in(self._document, text):
             return Document(text, records.document_from_json(_text(document)))
 
     def history(self, limit: int = 50) -> list[Revision]:
@@ -202,7 +203,7 @@ class RedisStore:
         pipe.watch(self._version, self._document)
         found = (
             pipe.getrange(self._version, 0, _MAX_VERSION),
-            pipe.getrange(self._document, 0, records.MAX_BYTES),
+            pipe.getrange(self._document, 0, MAX_BYTES),
         )
         current = Document(NOTHING_YET) if not any(found) else self._parsed(*found)
         if current.version != based_on:
@@ -330,18 +331,19 @@ class RedisStore:
             raise self._error(error) from None
 
     @contextmanager
-    def _wrong_in(self, key: str) -> Iterator[None]:
-        """Say where it is that something is wrong."""
+    def _wrong_in(self, key: str, version: str | None = None) -> Iterator[None]:
+        """Say where it is that something is wrong; with a version, it is this one that will stay wrong."""
         try:
             yield
         except ValueError as error:
-            raise self._error(f"key {key}: {error}") from None
+            wrong = self._error(f"key {key}: {error}")
+            raise (wrong if version is None else MalformedError(str(wrong), version)) from None
 
     def _error(self, cause: object, kind: type[StoreError] = StoreError) -> StoreError:
         return kind(f"settings of {self._name}: {records.cause_of(cause, self._secrets)}")
 
     def _conflict(self, what: str, based_on: str) -> StoreError:
-        return self._error(f"{what}, and the change was based on {based_on}; nothing was written", ConflictError)
+        return self._error(f"{what}, and the change was based on {based_on}", ConflictError)
 
     def _nothing(self) -> StoreError:
         return self._error(

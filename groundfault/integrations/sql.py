@@ -28,12 +28,14 @@ from groundfault.errors import SettingsError
 from groundfault.integrations import _settings_records as records
 from groundfault.integrations._sql_database import Database
 from groundfault.integrations._sql_tables import Tables, create_file
+from groundfault.settings.document import MAX_BYTES, MAX_KEYS
 from groundfault.settings.store import (
     NOTHING_YET,
     Change,
     ConflictError,
     Document,
     Entry,
+    MalformedError,
     NothingStoredError,
     Revision,
     StoreError,
@@ -104,14 +106,13 @@ class SQLStore:
     def load(self, known: str | None) -> Document | None:
         """Return the document, or None if its version is still ``known``: then one row was read, and no more.
 
-        Raises :class:`~groundfault.settings.store.StoreError`;
-        where the tables are missing, its subclass ``NothingStoredError``.
+        Raises StoreError; NothingStoredError where there are no tables; MalformedError for rows that make no sense.
         """
         self._reached = False
         try:
             with self._database.begin(self._timeout_s) as connection:
-                unchanged = self._version_in(connection) == known
-                document = None if unchanged else self._document_in(connection)
+                version = self._version_in(connection)
+                document = None if version == known else self._document_in(connection, version)
         except StoreError:
             self._stop_listening()  # what cannot be read will not say that it has changed
             raise
@@ -198,11 +199,10 @@ class SQLStore:
         )
         if taken.rowcount != 1:
             raise self._database.error(
-                f"they are at version {self._version_in(connection)}, and the change was based on {based_on}; "
-                "nothing was written",
+                f"they are at version {self._version_in(connection)}, and the change was based on {based_on}",
                 ConflictError,
             )
-        after, differences = records.changed(self._document_in(connection).entries, changes)
+        after, differences = records.changed(self._document_in(connection, based_on).entries, changes)
         if not differences:
             connection.rollback()
             return based_on
@@ -244,20 +244,21 @@ class SQLStore:
                 raise ValueError("the row with id 1 is gone; put it back, with a version that was never used before")
             return records.checked_version(row[0])
 
-    def _document_in(self, connection: Connection) -> Document:
+    def _document_in(self, connection: Connection, version: str) -> Document:
+        """Return the document; ``version`` is the one seen before, by which one that makes no sense is known."""
+        table = self._tables.entries.name
         count, characters = connection.execute(self._tables.how_much()).one()
-        with self._wrong_in(self._tables.entries.name):
-            if count > records.MAX_ENTRIES or characters > records.MAX_BYTES:
+        with self._wrong_in(table, version):
+            if count > MAX_KEYS or characters > MAX_BYTES:
                 raise ValueError(
-                    f"{count} settings of {characters} characters; a document may hold "
-                    f"{records.MAX_ENTRIES} of {records.MAX_BYTES} bytes"
+                    f"{count} settings of {characters} characters; a document may hold {MAX_KEYS} of {MAX_BYTES} bytes"
                 )
         rows: Sequence[Sequence[Any]] = connection.execute(self._tables.whole_document()).all()
         with self._wrong_in(self._tables.version.name):
             if not rows:
                 raise ValueError("the row with id 1 went away while it was read")
             version = records.checked_version(rows[0][0])
-        with self._wrong_in(self._tables.entries.name):
+        with self._wrong_in(table, version):
             if len(rows) == 1 and rows[0][1] is rows[0][2] is rows[0][3] is None:  # no settings
                 return Document(version)
             entries = tuple(_entry_in(row) for row in rows)
@@ -265,12 +266,13 @@ class SQLStore:
         return Document(version, entries)
 
     @contextmanager
-    def _wrong_in(self, where: str) -> Iterator[None]:
-        """Say where it is that something is wrong."""
+    def _wrong_in(self, where: str, version: str | None = None) -> Iterator[None]:
+        """Say where it is that something is wrong; with a version, it is this one that will stay wrong."""
         try:
             yield
         except ValueError as error:
-            raise self._database.error(f"table {where}: {error}") from None
+            wrong = self._database.error(f"table {where}: {error}")
+            raise (wrong if version is None else MalformedError(str(wrong), version)) from None
 
 
 def _entry_in(row: Sequence[Any]) -> Entry:

@@ -17,6 +17,7 @@ __all__ = [
     "ConflictError",
     "Document",
     "Entry",
+    "MalformedError",
     "NothingStoredError",
     "Revision",
     "SettingsStore",
@@ -40,6 +41,20 @@ class NothingStoredError(StoreError):
 
     An error and no empty document, so that a store that was emptied by accident takes no setting away.
     """
+
+
+class MalformedError(StoreError):
+    """What a store holds under ``version`` is no document at all, as text that is not JSON.
+
+    Unlike a store that cannot be read it is there, and stays until somebody changes it: that version is rejected.
+    """
+
+    def __init__(self, message: str, version: str) -> None:
+        super().__init__(message)
+        self.version = version
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.version)
 
 
 class ConflictError(StoreError):
@@ -106,7 +121,9 @@ class SettingsStore(Protocol):
     def load(self, known: str | None) -> Document | None:
         """Return the document, or None if its version is still ``known``.
 
-        Raises StoreError. Returns or raises within a few seconds, whatever the other side does.
+        Raises StoreError: NothingStoredError where there is none;
+        MalformedError for content that is no document, unless its version is ``known``.
+        Returns or raises within a few seconds, whatever the other side does.
         """
 
     def wait(self, timeout_s: float) -> None:
