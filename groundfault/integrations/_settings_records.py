@@ -87,10 +87,12 @@ def entry_of(scope: Any, name: Any, value: Any, expires_at: Any) -> Entry:
                 f"{what} must be printable text of 1 to {_MAX_NAME} characters, not {_shown(text)} "
                 f"(scope {_shown(scope)}, name {_shown(name)})"
             )
+    path = f"{_shown(scope)}:{_shown(name)}"
     if value is None:
-        raise ValueError(f"{_shown(scope)}:{_shown(name)} is null; a value that is not wanted is unset")
+        raise ValueError(f"{path} is null; a value that is not wanted is unset")
+    if isinstance(value, Mapping):  # in the form of JSON files, that is a value with its end
+        raise ValueError(f"{path} is a table, and no setting's value is one")  # noqa: TRY004  whatever is wrong is a ValueError here
     if expires_at is not None and not _is_time(expires_at):
-        path = f"{_shown(scope)}:{_shown(name)}"
         raise ValueError(f"expires_at of {path} must be seconds between 1970 and 9999, not {_shown(expires_at)}")
     return Entry(scope, name, value, None if expires_at is None else float(expires_at))
 
@@ -134,8 +136,6 @@ def changed(entries: Iterable[Entry], changes: Iterable[Change]) -> tuple[list[E
         else:
             try:
                 value_to_json(change.value)
-                if isinstance(change.value, Mapping):
-                    raise ValueError("no setting's value is a table")  # noqa: TRY301, TRY004  all that is wrong is one kind
             except ValueError as error:
                 raise ValueError(f"{_shown(change.scope)}:{_shown(change.name)}: {error}") from None
             after[key] = entry_of(*key, change.value, change.expires_at)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy import inspect as look_at
-from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine import URL, Dialect, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -37,6 +37,8 @@ class Database:
 
     def __init__(self, engine_or_url: Engine | URL | str, *, table: str, timeout_s: float) -> None:
         self.own: Final = not isinstance(engine_or_url, Engine)
+        if isinstance(engine_or_url, Engine):
+            _must_be_plain(engine_or_url.dialect)
         self._engine = engine_or_url if isinstance(engine_or_url, Engine) else None
         self.url: Final = engine_or_url.url if isinstance(engine_or_url, Engine) else _url_of(engine_or_url)
         self.name: Final = _name_of(self.url)
@@ -110,7 +112,8 @@ class Database:
         except StoreError:
             raise
         except DBAPIError as error:
-            if self._is_empty(seconds):
+            asked = error.statement is not None and not error.connection_invalidated  # and got an answer
+            if asked and self._is_empty(seconds):
                 raise self.nothing(f"there is no table {self._table}") from None
             raise self.error(error.orig or error) from None
         except Exception as error:  # noqa: BLE001  a driver may raise anything, and its text is not to be trusted
@@ -166,20 +169,27 @@ def _url_of(given: URL | str) -> URL:
         given = given.replace("postgres://", "postgresql://", 1)
     try:
         url = make_url(given)
-        dialect = url.get_dialect()
-    except ArgumentError:
-        raise SettingsError("the settings store's URL is none that SQLAlchemy can read") from None  # may be a secret
-    except Exception as error:  # noqa: BLE001  a dialect that is not installed, or cannot be imported
-        raise SettingsError(f"SQLAlchemy has no dialect for the settings store: {error}") from None
+    except (ArgumentError, ValueError):  # they quote it, and it may hold a password
+        raise SettingsError("the settings store's URL is none that SQLAlchemy can read") from None
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
-    if getattr(dialect, "is_async", False):
-        raise SettingsError(f"a settings store is read on a thread and needs a plain driver, not {url.drivername}")
+    try:
+        dialect = url.get_dialect()
+    except ArgumentError as error:
+        raise SettingsError(f"SQLAlchemy has no dialect {url.drivername} for the settings store: {error}") from None
+    _must_be_plain(dialect)
     if url.get_backend_name() == "sqlite" and "uri" not in url.query:
         if not url.database or url.database == ":memory:":
             raise SettingsError("a SQLite settings store needs a file: sqlite:////var/lib/groundfault/settings.db")
         url = url.set(database=os.path.abspath(url.database))  # noqa: PTH100  a server may change its directory later
     return url
+
+
+def _must_be_plain(dialect: Dialect | type[Dialect]) -> None:
+    if dialect.is_async:
+        raise SettingsError(
+            f"a settings store is read on a thread and needs a plain driver, not {dialect.name}+{dialect.driver}"
+        )
 
 
 def _name_of(url: URL) -> str:

@@ -55,7 +55,7 @@ class PatientConnection(psycopg.Connection[Any]):
     def open(cls, *args: Any, **kwargs: Any) -> "PatientConnection":
         """Connect, unless there is no time left. Each address has two seconds."""
         if monotonic() >= patience.until:
-            raise StalledError("no time left to connect")
+            raise StalledError("no answer in time, and none left to connect")
         kwargs.setdefault("connect_timeout", _CONNECT_S)
         kwargs.setdefault("application_name", "groundfault-settings")
         kwargs.setdefault("prepare_threshold", None)  # whoever stands between may give each transaction another server
@@ -76,7 +76,7 @@ def _until(gen: Generator[Any, Any, T], until: float) -> Generator[Any, Any, T]:
         while True:
             wanted = gen.send((yield wanted))
             if monotonic() >= until:  # only now, for what has just come may have been the rest
-                raise StalledError("the server does not answer")
+                raise StalledError("no answer in time")
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]  # what a generator returns is typed by its Generator alone
     finally:

@@ -133,13 +133,13 @@ class RedisStore:
         version = self._patiently(lambda client: client.getrange(self._version, 0, _MAX_VERSION))
         if known is not None and version in {known, known.encode()}:  # a client may decode
             return None
+        return self._whole()
+
+    def _whole(self) -> Document:
         with self._client_here().pipeline(transaction=True) as pipe:
             pipe.getrange(self._version, 0, _MAX_VERSION)
             pipe.getrange(self._document, 0, MAX_BYTES)
             version, document = pipe.execute()
-        return self._parsed(version, document)
-
-    def _parsed(self, version: Any, document: Any) -> Document:
         if not version and not document:
             raise self._nothing()
         with self._wrong_in(self._version):
@@ -201,11 +201,10 @@ class RedisStore:
         """Read what there is, and queue what there will be; it is carried out only if the first has not changed."""
         actor, reason = records.checked_text("actor", actor), records.checked_text("reason", reason)
         pipe.watch(self._version, self._document)
-        found = (
-            pipe.getrange(self._version, 0, _MAX_VERSION),
-            pipe.getrange(self._document, 0, MAX_BYTES),
-        )
-        current = Document(NOTHING_YET) if not any(found) else self._parsed(*found)
+        try:
+            current = self._whole()  # on another connection, where it can be one transaction
+        except NothingStoredError:
+            current = Document(NOTHING_YET)
         if current.version != based_on:
             raise self._conflict(f"they are at version {current.version}", based_on)
         after, differences = records.changed(current.entries, changes)
