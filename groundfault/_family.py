@@ -36,7 +36,11 @@ class Family(Generic[T]):
 
     def members(self) -> list[T]:
         """Return those alive, in no order."""
-        return list(self._members)
+        while True:
+            try:
+                return list(self._members)
+            except RuntimeError:  # another thread has added one while this one was listing them
+                continue
 
     def _renew_all(self) -> None:
         for member in self.members():

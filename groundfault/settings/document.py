@@ -311,7 +311,7 @@ def changed(document: Document, changes: Iterable[Change], version: str) -> Docu
 
 
 def differences(old: Document, new: Document) -> tuple[tuple[Entry | None, Entry | None], ...]:
-    """Return each entry that differs, by scope and name: as it was and as it became, None where there was or is none."""
+    """Return each entry that differs, by scope and name: as it was and as it became, None where there is none."""
     was = {(entry.scope, entry.name): entry for entry in old.entries}
     now = {(entry.scope, entry.name): entry for entry in new.entries}
     return tuple(
