@@ -32,13 +32,14 @@ def set_values(options: argparse.Namespace, session: Session) -> int:
         raise EndingError(USAGE, f"{', '.join(twice)} must be said once, not twice")
     until = _until(options, session)
     changes = [Change(options.scope, name, value, until) for name, value in options.assignments]
-    return _change(options, session, session.load(), changes)
+    return _change(options, session, session.load_or_begin(), changes)
 
 
 def _until(options: argparse.Namespace, session: Session) -> float | None:
     if options.for_s is not None:
-        # To the second, as it is shown and written down.
-        return float(math.ceil(session.clock() + options.for_s))
+        # To the second, as it is shown and written down; and not before it has begun.
+        now = session.clock()
+        return float(max(round(now + options.for_s), math.floor(now) + 1))
     until: float | None = options.until
     _check_future(until, session, "--until")
     return until
@@ -69,7 +70,7 @@ def apply(options: argparse.Namespace, session: Session) -> int:
         session.terminal.note(f"warning: {warning}")
     for change in changes:
         _check_future(change.expires_at, session, f"{change.scope}:{change.name}: until")
-    return _change(options, session, session.load(), changes)
+    return _change(options, session, session.load_or_begin(), changes)
 
 
 def rollback(options: argparse.Namespace, session: Session) -> int:
@@ -78,7 +79,7 @@ def rollback(options: argparse.Namespace, session: Session) -> int:
     try:
         before = session.load()
     except MalformedError as error:
-        session.terminal.note(f"all of it will be replaced: {error}")
+        session.terminal.note(f"what is there is no document, and is to be replaced: {error}")
         before = Document(error.version)
     # An override that has ended since then would say nothing, and come back as something to be cleaned up.
     kept = tuple(each for each in target.entries if each.expires_at is None or each.expires_at > now)

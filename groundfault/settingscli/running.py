@@ -9,7 +9,7 @@ from typing import Final
 
 from groundfault._clock import wall
 from groundfault.errors import SettingsError
-from groundfault.settings.store import MalformedError, StoreError
+from groundfault.settings.store import MalformedError, NothingStoredError, StoreError
 from groundfault.settingscli import changing, checking, looking, watching
 from groundfault.settingscli.ending import REFUSED, STOPPED, UNREACHABLE, EndingError, without_credentials
 from groundfault.settingscli.processes import Reports
@@ -61,7 +61,7 @@ def _ending(error: Exception) -> tuple[int, tuple[str, ...]]:
     match error:
         case EndingError():
             return error.code, error.lines
-        case MalformedError() | SettingsError():
+        case MalformedError() | NothingStoredError() | SettingsError():
             return REFUSED, (str(error),)
         case StoreError():
             return UNREACHABLE, (str(error),)

@@ -6,7 +6,14 @@ from typing import Self
 
 from groundfault._clock import Clock
 from groundfault.settings.opening import open_store
-from groundfault.settings.store import Document, SettingsStore, StoreError, WritableStore
+from groundfault.settings.store import (
+    NOTHING_YET,
+    Document,
+    NothingStoredError,
+    SettingsStore,
+    StoreError,
+    WritableStore,
+)
 from groundfault.settingscli.ending import REFUSED, USAGE, EndingError
 from groundfault.settingscli.processes import Reports, Running, running_versions
 from groundfault.settingscli.terminal import Terminal
@@ -61,6 +68,14 @@ class Session:
         if document is None:
             raise StoreError(f"{self.store.name} handed over no document")
         return document
+
+    def load_or_begin(self) -> Document:
+        """Return what the store holds now; where nothing was ever stored, say so and return what begins it."""
+        try:
+            return self.load()
+        except NothingStoredError as error:
+            self.terminal.note(f"this will begin it: {error}")
+            return Document(NOTHING_YET)
 
     def at(self, version: str) -> Document:
         """Return what the store held under a version. Raises StoreError, EndingError for one that is not known."""

@@ -441,6 +441,6 @@ def test_rollback_replaces_what_is_no_document(cli_of, store, monkeypatch):
 
     monkeypatch.setattr(store, "load", poisoned)
     ended = cli_of("rollback", "1", *WHY)
-    assert "all of it will be replaced: memory is not JSON" in ended.err
+    assert "what is there is no document, and is to be replaced: memory is not JSON" in ended.err
     assert ended.code == 0
     assert held(store).items() >= held(MemoryStore(_as_at_first())).items()

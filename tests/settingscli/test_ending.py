@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from groundfault.settings.store import Document, MalformedError, StoreError
+from groundfault.settings.store import NOTHING_YET, Change, Document, MalformedError, NothingStoredError, StoreError
 from groundfault.settingscli import running, session
 from groundfault.settingscli.arguments import add_to
 from groundfault.settingscli.ending import without_credentials
@@ -107,6 +107,26 @@ def test_a_store_that_holds_no_document_is_not_out_of_reach(cli_of, store, comma
 
     monkeypatch.setattr(store, "load", poisoned)
     assert cli_of(*command) == (1, "", "groundfault settings: memory holds no JSON\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        *((("get",), 1), (("unset", "topps", *WHY), 1), (("rollback", "1", *WHY), 1)),
+        (("set", "topps", "timeout_s=1", *WHY), 0),
+    ],
+)
+def test_a_store_that_holds_nothing_yet_is_begun_by_setting_something(cli_of, store, command, code, monkeypatch):
+    written = []
+
+    def nothing(_):
+        raise NothingStoredError("there are no keys")
+
+    monkeypatch.setattr(store, "load", nothing)
+    monkeypatch.setattr(store, "write", lambda changes, **how: written.append((*changes, how["based_on"])) or "1")
+    ended = cli_of(*command)
+    assert (ended.code, "there are no keys" in ended.err) == (code, True)
+    assert written == ([] if code else [(Change("topps", "timeout_s", 1), NOTHING_YET)])
 
 
 class ReadOnly:
