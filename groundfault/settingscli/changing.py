@@ -7,13 +7,13 @@ import os
 import socket
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 from groundfault.settings.document import changed, differences
-from groundfault.settings.names import LIVE
+from groundfault.settings.names import LIVE, NOT_LIVE, SERVER
 from groundfault.settings.store import UNSET, Change, ConflictError, Document, MalformedError, StoreError
-from groundfault.settingscli.checking import examine
-from groundfault.settingscli.differences import Difference, as_changes, as_objects, line_of
+from groundfault.settingscli.checking import examine, examine_one
+from groundfault.settingscli.differences import Difference, as_changes, as_objects, line_of, path_of
 from groundfault.settingscli.ending import CONFLICT, DONE, REFUSED, USAGE, EndingError
 from groundfault.settingscli.files import changes_of, read
 from groundfault.settingscli.moments import span, stamp
@@ -22,6 +22,10 @@ from groundfault.settingscli.session import Session
 from groundfault.settingscli.values import printable, shown
 
 __all__ = ["apply", "rollback", "set_values", "unset"]
+
+
+_SLASHES: Final = 2
+"""In the narrowest scope."""
 
 
 def set_values(options: argparse.Namespace, session: Session) -> int:
@@ -117,6 +121,7 @@ def _change(
     elif asks:
         for each in found:
             terminal.note(line_of(each))
+    _warn_of_endings(session, found)
     for scope in unknown_services((each.scope for each in changes if each.value is not UNSET), session.running()):
         terminal.note(f"warning: no process of this host reports a service that {scope} is for")
     if options.dry_run:
@@ -174,19 +179,30 @@ def _check_names(
     options: argparse.Namespace, session: Session, before: Document, after: Document, *, refuse: bool
 ) -> None:
     """Refuse new settings that mean nothing: processes only warn of them, so a typing error would go unnoticed."""
-    known = set(examine(before, allow_disable=True).warnings)
-    warnings = [each for each in examine(after, allow_disable=True).warnings if each not in known]
-    if not warnings:
-        return
-    if refuse and not options.allow_unknown:
-        hints = [
-            f"did you mean {likely[0]}?"
-            for each in {entry.name: None for entry in after.entries if entry.name not in LIVE}
-            if (likely := get_close_matches(each, LIVE, 1))
-        ]
-        raise EndingError(REFUSED, *(f"{each}; nothing was written" for each in warnings), *hints)
-    for warning in warnings:
-        session.terminal.note(f"warning: {warning}")
+    there = {(each.scope, each.name) for each in before.entries}
+    new = [each for each in after.entries if (each.scope, each.name) not in there and each.name not in LIVE]
+    lines = [f"{warning}{_hint(each.name)}" for each in new for warning in examine_one(each).warnings]
+    if refuse and lines and not options.allow_unknown:
+        raise EndingError(REFUSED, *(f"{line}; nothing was written" for line in lines))
+    for line in lines:
+        session.terminal.note(f"warning: {line}")
+
+
+def _hint(name: str) -> str:
+    likely = () if name in NOT_LIVE else get_close_matches(name, LIVE, 1)
+    return f" (did you mean {likely[0]}?)" if likely else ""
+
+
+def _warn_of_endings(session: Session, found: Sequence[Difference]) -> None:
+    """Say what will not come back: an override takes the place of what stood at the same scope for good."""
+    for before, after in found:
+        if before is None or after is None or before.expires_at is not None or after.expires_at is None:
+            continue
+        narrower = before.scope.count("/") < _SLASHES and not before.name.startswith(SERVER)
+        instead = (
+            f"; to have {shown(before.value)} again then, override at {before.scope}/* instead" if narrower else ""
+        )
+        session.terminal.note(f"warning: when this ends, {path_of((before, after))} will be unset{instead}")
 
 
 def _meanwhile(session: Session, before: Document, error: ConflictError) -> list[str]:

@@ -13,7 +13,7 @@ from groundfault.settingscli.files import read
 from groundfault.settingscli.session import Session
 from groundfault.settingscli.values import printable
 
-__all__ = ["Findings", "examine", "parsed", "validate_file"]
+__all__ = ["Findings", "examine", "examine_one", "parsed", "validate_file"]
 
 
 class Findings(NamedTuple):
@@ -40,6 +40,11 @@ def examine(document: Document, *, allow_disable: bool) -> Findings:
     except SettingsError as error:
         problems.append(str(error))
     return Findings(tuple(problems), warnings)
+
+
+def examine_one(entry: Entry) -> Findings:
+    """Return what is wrong with one entry, and what in it is not known."""
+    return examine(Document("", (entry,)), allow_disable=True)
 
 
 def parsed(content: Any, version: str) -> tuple[Document, tuple[str, ...]]:
