@@ -85,6 +85,15 @@ def test_apply_makes_the_changes_of_a_file(cli_of, store, advice):
     assert ends(store) == {"topps/contest-db:max_concurrent": 3600.0}
 
 
+def test_apply_says_what_in_a_file_means_nothing(cli_of, store, advice):
+    file = advice([change(unti="1970-01-01T01:00:00Z")])
+    ended = cli_of("apply", file, *WHY)
+    assert (ended.code, ended.err) == (
+        0,
+        f'groundfault settings: warning: {file}, change 1: "unti" means nothing here\n',
+    )
+
+
 def test_apply_reads_standard_input(cli_of, store, monkeypatch, tmp_path, advice):
     with open(advice([change()]), encoding="utf-8") as given:  # noqa: PTH123  a real stream, with its buffer
         monkeypatch.setattr("sys.stdin", given)

@@ -185,6 +185,13 @@ def test_diff_compares_versions(cli_of, changed, arguments, lines):
     assert (ended.code, sorted(ended.out.splitlines()), ended.err) == (0, sorted(lines), "")
 
 
+def test_diff_of_a_file_that_no_process_would_take_is_refused(cli_of, store, tmp_path):
+    file = tmp_path / "wrong.json"
+    file.write_text('{"*": {"timeout_s": -1, "max_concurrent": 0}}')
+    ended = cli_of("diff", str(file))
+    assert (ended.code, ended.out, ended.err.count(f"settings: {file}: *:")) == (1, "", 2)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -168,6 +168,20 @@ def test_a_change_is_seen_by_who_watches_until_ctrl_c(environment):
 
 @installed
 @pytest.mark.e2e
+def test_a_reader_that_has_gone_ends_it_without_a_word(environment):
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    try:
+        done = subprocess.run(
+            [SCRIPT, "settings", "get"], stdout=ours, stderr=subprocess.PIPE, env=environment, timeout=60, check=False
+        )
+    finally:
+        os.close(ours)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@installed
+@pytest.mark.e2e
 def test_at_a_real_terminal_it_is_colored_and_asks(environment):
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in environment.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
