@@ -1,4 +1,4 @@
-"""The command line: ``groundfault --version``, ``groundfault demo`` and ``groundfault doctor``."""
+"""The command line: ``groundfault --version``, and one command for each room that has something to show."""
 
 import argparse
 import sys
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from groundfault.doctor import command as doctor
+from groundfault.servicemap import command as servicemap
+from groundfault.settingscli.arguments import add_to as add_settings
 
 __all__ = ["main"]
 
@@ -96,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--scale", type=_scale, default=1.0, help=argparse.SUPPRESS)  # the tests' way to a run of seconds
     demo.set_defaults(run=_demo)
     doctor.add_to(commands)
+    add_settings(commands)
+    servicemap.add_to(commands)
     return parser
 
 

@@ -11,12 +11,14 @@ from typing import Any, Final, Protocol, runtime_checkable
 from groundfault.errors import GroundFaultError
 
 __all__ = [
+    "NOTHING_YET",
     "UNSET",
     "Change",
     "ConflictError",
     "Document",
     "Entry",
     "MalformedError",
+    "NothingStoredError",
     "Revision",
     "SettingsStore",
     "StoreError",
@@ -26,9 +28,19 @@ __all__ = [
 UNSET: Final = None
 """As the new value of a change: take the entry away. No setting is None in a store; who wants none, unsets it."""
 
+NOTHING_YET: Final = "0"
+"""The version of a store before its first change: what the first :meth:`WritableStore.write` is based on."""
+
 
 class StoreError(GroundFaultError):
     """A store could not be read or written. The message names the store, without credentials, and the cause."""
+
+
+class NothingStoredError(StoreError):
+    """There is no document: none was ever written, or it is gone. A write based on ``NOTHING_YET`` begins one.
+
+    An error and no empty document, so that a store that was emptied by accident takes no setting away.
+    """
 
 
 class MalformedError(StoreError):
@@ -109,7 +121,8 @@ class SettingsStore(Protocol):
     def load(self, known: str | None) -> Document | None:
         """Return the document, or None if its version is still ``known``.
 
-        Raises StoreError; MalformedError for content that is no document, unless its version is ``known``.
+        Raises StoreError: NothingStoredError where there is none;
+        MalformedError for content that is no document, unless its version is ``known``.
         Returns or raises within a few seconds, whatever the other side does.
         """
 
