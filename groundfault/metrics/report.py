@@ -18,10 +18,23 @@ from groundfault.events import internal_errors
 from groundfault.shedding.shedder import live_shedders
 from groundfault.shedding.snapshot import ShedderSnapshot
 
-__all__ = ["ADMITTED", "CommandReport", "ProcessInfo", "Report", "ServerReport", "StoreReport", "collect", "merged"]
+__all__ = [
+    "ADMITTED",
+    "UNNAMED",
+    "CommandReport",
+    "ProcessInfo",
+    "Report",
+    "ServerReport",
+    "StoreReport",
+    "collect",
+    "merged",
+]
 
 ADMITTED: Final = "admitted"
 """Stands for the reason of a request that was not refused."""
+
+UNNAMED: Final = "unnamed"
+"""Who makes the calls of a process that nobody has named."""
 
 Counts = dict[str, int]
 
@@ -185,9 +198,13 @@ class ProcessInfo:
 
 @dataclass(slots=True)
 class Report:
-    """Everything, of one process or of several: by resource and command, by service, by store."""
+    """Everything, of one process or of several: by resource and command, by service, by store.
+
+    ``edges``: calls by outcome, by the service that made them and the resource they went to.
+    """
 
     commands: dict[tuple[str, str], CommandReport] = field(default_factory=dict)
+    edges: dict[tuple[str, str], Counts] = field(default_factory=dict)
     servers: dict[str, ServerReport] = field(default_factory=dict)
     stores: dict[str, StoreReport] = field(default_factory=dict)
     internal_errors: Counts = field(default_factory=dict)
@@ -200,6 +217,8 @@ class Report:
             if known is None:
                 known = self.commands[key] = CommandReport(*key)
             known.add(command)
+        for edge, calls in other.edges.items():
+            _add(self.edges.setdefault(edge, {}), calls)
         for service, server in other.servers.items():
             self.servers.setdefault(service, ServerReport(service)).add(server)
         for name, store in other.stores.items():
@@ -256,7 +275,10 @@ def collect(now: float, registries: Iterable[Registry] | None = None) -> Report:
             report.servers[server.service].add(server)
         else:
             report.servers[server.service] = server
-    report.processes.append(ProcessInfo(os.getpid(), service_of(report), now))
+    service = service_of(report)
+    for command in report.commands.values():
+        _add(report.edges.setdefault((service or UNNAMED, command.resource), {}), command.calls)
+    report.processes.append(ProcessInfo(os.getpid(), service, now))
     return report
 
 
