@@ -67,6 +67,8 @@ def _item(change: Change) -> Any:
     table = tomlkit.inline_table()
     table["value"] = value
     table["until"] = datetime.fromtimestamp(change.expires_at, UTC)
+    if change.then is not None:
+        table["then"] = tomlkit.item(_inline(change.then))
     return table
 
 

@@ -74,7 +74,7 @@ class History:
 
 
 def _plain(entry: Entry | None) -> list[Any] | None:
-    return None if entry is None else [entry.scope, entry.name, entry.value, entry.expires_at]
+    return None if entry is None else [entry.scope, entry.name, entry.value, entry.expires_at, entry.then]
 
 
 def _entry(plain: list[Any] | None) -> Entry | None:

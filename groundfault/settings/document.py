@@ -137,7 +137,13 @@ class Table:
 
 def in_force(entries: Iterable[Entry], now: float) -> dict[str, Entry]:
     """Return by name which entry counts at wall time ``now``; ``entries`` as a Table gives them."""
-    return {entry.name: entry for entry in entries if entry.expires_at is None or now < entry.expires_at}
+    counting: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.expires_at is None or now < entry.expires_at:
+            counting[entry.name] = entry
+        elif entry.then is not None:
+            counting[entry.name] = Entry(entry.scope, entry.name, entry.then)
+    return counting
 
 
 def for_command(document: Document, service: str, resource: str, command: str, now: float) -> dict[str, Entry]:
@@ -192,6 +198,8 @@ def validate(document: Document, *, allow_disable: bool = False) -> tuple[str, .
         seen.add((entry.scope, entry.name))
         if entry.name in LIVE:
             _check(entry, allow_disable=allow_disable)
+            if entry.then is not None:
+                _check(Entry(entry.scope, entry.name, entry.then), allow_disable=allow_disable)
         elif entry.name in NOT_LIVE:
             warnings.append(f"{path_of(entry)} cannot be set live: {NOT_LIVE[entry.name]}")
         else:
@@ -216,6 +224,8 @@ def _check_form(entry: Entry) -> None:
         raise SettingsError(f"{path_of(entry)}: until must be a moment between 1970 and 9999, not {_shown(at)}")
     if entry.value is None:
         raise SettingsError(f"{path_of(entry)} must have a value; to have none, unset it")
+    if entry.then is not None and entry.expires_at is None:
+        raise SettingsError(f"{path_of(entry)}: then must come with until: it counts when the other value has ended")
 
 
 def _check(entry: Entry, *, allow_disable: bool) -> None:
@@ -243,7 +253,8 @@ def parse(mapping: object, version: str) -> Document:
     """Return the document that a mapping from JSON or TOML stands for, not validated yet.
 
     ``{scope: {name: value}}``, a value that ends ``{"value": ..., "until": ...}``, where ``until`` is a moment with its
-    time zone, as text or as TOML's own. ``{"server": {name: value}}`` is ``server.name``.
+    time zone, as text or as TOML's own; with a ``"then"``, if another value comes after it.
+    ``{"server": {name: value}}`` is ``server.name``.
     Raises SettingsError, with the path, where it has another form.
     """
     if not isinstance(mapping, Mapping):
@@ -263,10 +274,13 @@ def parse(mapping: object, version: str) -> Document:
 def _entry(scope: str, name: str, value: object) -> Entry:
     if not isinstance(value, Mapping):
         return Entry(scope, name, value)
-    if "value" not in value or not value.keys() <= {"value", "until"}:
-        raise SettingsError(f"{scope}:{name} must be a value, or a table of value and until, not {_shown(dict(value))}")
+    if "value" not in value or not value.keys() <= {"value", "until", "then"}:
+        raise SettingsError(
+            f"{scope}:{name} must be a value, or a table of value, until and then, not {_shown(dict(value))}"
+        )
     until = value.get("until")
-    return Entry(scope, name, value["value"], None if until is None else _moment(f"{scope}:{name}", until))
+    expires_at = None if until is None else _moment(f"{scope}:{name}", until)
+    return Entry(scope, name, value["value"], expires_at, value.get("then"))
 
 
 def _moment(path: str, until: object) -> float:
@@ -285,10 +299,15 @@ def as_mapping(document: Document) -> dict[str, dict[str, Any]]:
     """Return a document in the form that :func:`parse` reads and JSON can hold, scopes and names in order."""
     mapping: dict[str, dict[str, Any]] = {}
     for entry in sorted(document.entries, key=lambda entry: (entry.scope, entry.name)):
-        mapping.setdefault(entry.scope, {})[entry.name] = (
-            entry.value if entry.expires_at is None else {"value": entry.value, "until": until_of(entry.expires_at)}
-        )
+        mapping.setdefault(entry.scope, {})[entry.name] = _plain(entry)
     return mapping
+
+
+def _plain(entry: Entry) -> Any:
+    if entry.expires_at is None:
+        return entry.value
+    ending = {"value": entry.value, "until": until_of(entry.expires_at)}
+    return ending if entry.then is None else {**ending, "then": entry.then}
 
 
 def until_of(expires_at: float) -> str:
@@ -315,7 +334,7 @@ def changed(document: Document, changes: Iterable[Change], version: str) -> Docu
         if change.value is UNSET:
             entries.pop(key, None)
         else:
-            entries[key] = Entry(*key, change.value, change.expires_at)
+            entries[key] = change.on(entries.get(key))
     return Document(version, tuple(entries.values()))
 
 

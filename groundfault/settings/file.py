@@ -12,6 +12,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +23,17 @@ from groundfault._clock import Clock, monotonic, wall
 from groundfault.errors import SettingsError
 from groundfault.settings._history import History
 from groundfault.settings.document import MAX_BYTES, as_mapping, changed, differences, parse, validate
-from groundfault.settings.store import Change, ConflictError, Document, MalformedError, Revision, StoreError
+from groundfault.settings.store import (
+    NOTHING_YET,
+    Change,
+    ConflictError,
+    Document,
+    Entry,
+    MalformedError,
+    NothingStoredError,
+    Revision,
+    StoreError,
+)
 
 __all__ = ["FileStore"]
 
@@ -82,15 +93,12 @@ class FileStore:
         if known is not None and known == self._version and self._signature and self._signature == self._look():
             return None
         data, seen = self._read(settled=known is None)
-        too_large = len(data) > MAX_BYTES
-        version = _hash(repr(seen).encode() if too_large else data)
+        version = _version_of(data, seen)
         fresh = abs(self._wall_clock() * 1e9 - seen[0]) < _FRESH_NS
         self._signature, self._version = None if fresh else seen, version
         if version == known:
             return None
-        if too_large:
-            raise MalformedError(f"{self.name} must be at most {MAX_BYTES} bytes, not {seen[1]}", version)
-        return self._parsed(data, version)
+        return self._parsed(data, seen)
 
     def wait(self, timeout_s: float) -> None:
         """Return when the file has another time, size or place on the disk, or after ``timeout_s``."""
@@ -124,6 +132,8 @@ class FileStore:
                 seen = _signature_of(before)
                 with self.path.open("rb") as file:
                     data = b"" if before.st_size > MAX_BYTES else file.read(MAX_BYTES + 1)
+            except FileNotFoundError:
+                raise NothingStoredError(f"{self.name}: No such file or directory") from None
             except OSError as error:
                 self._fail(error.strerror or str(error))
             if before.st_size > MAX_BYTES:
@@ -148,7 +158,10 @@ class FileStore:
             return False
         return True
 
-    def _parsed(self, data: bytes, version: str) -> Document:
+    def _parsed(self, data: bytes, seen: Signature) -> Document:
+        version = _version_of(data, seen)
+        if len(data) > MAX_BYTES:
+            raise MalformedError(f"{self.name} must be at most {MAX_BYTES} bytes, not {seen[1]}", version)
         if not data.strip():
             empty = "{}" if self._kind == ".json" else "a comment"
             raise MalformedError(f"{self.name} is empty; to have no settings, write {empty} into it", version)
@@ -168,25 +181,26 @@ class FileStore:
     def write(self, changes: Iterable[Change], *, reason: str, actor: str, based_on: str) -> str:
         """Apply all changes at once and return the new version. What stood there before is kept in the history.
 
-        ``based_on``: the version that was looked at; "" makes a file that is not there yet.
+        ``based_on``: the version that was looked at; ``NOTHING_YET`` makes a file that is not there yet, and that of
+        content that is no document begins anew.
         Raises ConflictError, StoreError; SettingsError if the result makes no sense; ImportError without ``tomlkit``.
         """
         changes = list(changes)
         path = Path(os.path.realpath(self.path))  # or the link would be replaced, and not what it leads to
         with self._locked(path):
-            text, old = self._current(based_on)
+            text, old, readable = self._current(based_on)
             if old.version != based_on:
                 raise ConflictError(f"{self.name} holds version {old.version}, not {based_on} any more")
             wanted = changed(old, changes, "")
             validate(wanted, allow_disable=True)
             data = self._written(text, changes, wanted).encode()
-            new = self._parsed(data, _hash(data))
+            new = self._parsed(data, _NEVER)
             if differences(wanted, new):
                 self._fail("the change cannot be written in a way that reads back as it was meant")
             history = History(path.with_name(f"{path.name}.history.jsonl"))
             try:
                 last = history.last()
-                if old.version and (last is None or last.version != old.version):
+                if readable and (last is None or last.version != old.version):
                     self._note_by_hand(history, last, old)
                 _replace(path, data)
                 revision = Revision(new.version, self._wall_clock(), actor, reason, differences(old, new))
@@ -213,19 +227,26 @@ class FileStore:
         path = Path(os.path.realpath(self.path))
         return History(path.with_name(f"{path.name}.history.jsonl"))
 
-    def _current(self, based_on: str) -> tuple[str, Document]:
-        if not based_on and not self.path.exists():
-            return "{}" if self._kind == ".json" else "", Document("")
-        data, _ = self._read(settled=True)
-        document = self._parsed(data[: MAX_BYTES + 1], _hash(data))
-        return data.decode(), document
+    def _current(self, based_on: str) -> tuple[str, Document, bool]:
+        """Return text and document, and whether somebody meant what stands there."""
+        try:
+            data, seen = self._read(settled=True)
+            return data.decode(errors="replace"), self._parsed(data, seen), True
+        except NothingStoredError:
+            if based_on != NOTHING_YET:
+                raise
+        except MalformedError as error:
+            if based_on != error.version:
+                raise
+        return "{}" if self._kind == ".json" else "", Document(based_on), False
 
     def _written(self, text: str, changes: Iterable[Change], wanted: Document) -> str:
         if self._kind == ".json":
             return json.dumps(as_mapping(wanted), indent=2, ensure_ascii=False) + "\n"
         # By name, for the walls between the rooms: other libraries are brought in above this one.
         rewritten: Callable[[str, Iterable[Change]], str] = import_module("groundfault.integrations.tomlkit").rewritten
-        return rewritten(text, changes)
+        meant = {(entry.scope, entry.name): entry for entry in wanted.entries}
+        return rewritten(text, [_settled(change, meant.get((change.scope, change.name))) for change in changes])
 
     def _note_by_hand(self, history: History, last: Document | None, found: Document) -> None:
         at = self.path.stat().st_mtime
@@ -252,6 +273,16 @@ class FileStore:
             yield
         finally:
             os.close(descriptor)
+
+
+def _version_of(data: bytes, seen: Signature) -> str:
+    """Return what content goes by; one that is too large, and not all there, by what is seen of the file."""
+    return _hash(repr(seen).encode() if len(data) > MAX_BYTES else data)
+
+
+def _settled(change: Change, entry: Entry | None) -> Change:
+    """Return the change with what comes after it spelled out."""
+    return change if entry is None else replace(change, then=entry.then)
 
 
 def _signature_of(seen: os.stat_result) -> Signature:

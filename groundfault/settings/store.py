@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from groundfault.errors import GroundFaultError
 
 __all__ = [
+    "AS_BEFORE",
     "NOTHING_YET",
     "UNSET",
     "Change",
@@ -24,6 +25,9 @@ __all__ = [
     "StoreError",
     "WritableStore",
 ]
+
+AS_BEFORE: Final = object()
+"""As what comes after an override: what stands there without one."""
 
 UNSET: Final = None
 """As the new value of a change: take the entry away. No setting is None in a store; who wants none, unsets it."""
@@ -66,12 +70,14 @@ class Entry:
     """One value. ``scope`` and ``name`` are as :mod:`groundfault.settings.document` explains them.
 
     ``expires_at``: from when on it counts no more, in seconds since the epoch; None: it stays.
+    ``then``: the value that counts from then on; None: none, as if there were no entry.
     """
 
     scope: str
     name: str
     value: Any
     expires_at: float | None = None
+    then: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +90,26 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Set one value, or with the value ``UNSET`` take it away."""
+    """Set one value, or with the value ``UNSET`` take it away.
+
+    ``then``: what counts after ``expires_at``, None for nothing. By default the value that stands there without an
+    override: so what was set for good comes back when a change for half an hour is over.
+    """
 
     scope: str
     name: str
     value: Any
     expires_at: float | None = None
+    then: Any = AS_BEFORE
+
+    def on(self, entry: Entry | None) -> Entry:
+        """Return the entry that setting this value makes of the one there is, or None. Not for ``UNSET``."""
+        if self.expires_at is None:
+            return Entry(self.scope, self.name, self.value)
+        then = self.then
+        if then is AS_BEFORE:
+            then = None if entry is None else entry.value if entry.expires_at is None else entry.then
+        return Entry(self.scope, self.name, self.value, self.expires_at, then)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ import os
 import socket
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any
 
 from groundfault.settings.document import changed, differences
-from groundfault.settings.names import LIVE, NOT_LIVE, SERVER
-from groundfault.settings.store import UNSET, Change, ConflictError, Document, MalformedError, StoreError
+from groundfault.settings.names import LIVE, NOT_LIVE
+from groundfault.settings.store import UNSET, Change, ConflictError, Document, Entry, MalformedError, StoreError
 from groundfault.settingscli.checking import examine, examine_one
-from groundfault.settingscli.differences import Difference, as_changes, as_objects, line_of, path_of
+from groundfault.settingscli.differences import Difference, as_changes, as_objects, line_of
 from groundfault.settingscli.ending import CONFLICT, DONE, REFUSED, USAGE, EndingError
 from groundfault.settingscli.files import changes_of, read
 from groundfault.settingscli.moments import span, stamp
@@ -22,10 +22,6 @@ from groundfault.settingscli.session import Session
 from groundfault.settingscli.values import printable, shown
 
 __all__ = ["apply", "rollback", "set_values", "unset"]
-
-
-_SLASHES: Final = 2
-"""In the narrowest scope."""
 
 
 def set_values(options: argparse.Namespace, session: Session) -> int:
@@ -86,12 +82,22 @@ def rollback(options: argparse.Namespace, session: Session) -> int:
         session.terminal.note(f"what is there is no document, and is to be replaced: {error}")
         before = Document(error.version)
     # An override that has ended since then would say nothing, and come back as something to be cleaned up.
-    kept = tuple(each for each in target.entries if each.expires_at is None or each.expires_at > now)
+    kept = tuple(_still(each, now) for each in target.entries if not _is_over(each, now))
     for each in target.entries:
-        if each not in kept and each.expires_at is not None:
+        if _is_over(each, now) and each.expires_at is not None:
             session.terminal.note(f"left out, for it has expired: {each.scope}:{each.name}, {stamp(each.expires_at)}")
     changes = as_changes(differences(before, Document(target.version, kept)))
     return _change(options, session, before, changes, restores=True)
+
+
+def _is_over(entry: Entry, now: float) -> bool:
+    return entry.expires_at is not None and entry.expires_at <= now and entry.then is None
+
+
+def _still(entry: Entry, now: float) -> Entry:
+    """Return what is left of an entry: the value that came after an override, once that has ended."""
+    over = entry.expires_at is not None and entry.expires_at <= now
+    return Entry(entry.scope, entry.name, entry.then) if over else entry
 
 
 # --- the one way in which anything is written -------------------------------------------------------------------------
@@ -121,7 +127,6 @@ def _change(
     elif asks:
         for each in found:
             terminal.note(line_of(each))
-    _warn_of_endings(session, found)
     for scope in unknown_services((each.scope for each in changes if each.value is not UNSET), session.running()):
         terminal.note(f"warning: no process of this host reports a service that {scope} is for")
     if options.dry_run:
@@ -191,18 +196,6 @@ def _check_names(
 def _hint(name: str) -> str:
     likely = () if name in NOT_LIVE else get_close_matches(name, LIVE, 1)
     return f" (did you mean {likely[0]}?)" if likely else ""
-
-
-def _warn_of_endings(session: Session, found: Sequence[Difference]) -> None:
-    """Say what will not come back: an override takes the place of what stood at the same scope for good."""
-    for before, after in found:
-        if before is None or after is None or before.expires_at is not None or after.expires_at is None:
-            continue
-        narrower = before.scope.count("/") < _SLASHES and not before.name.startswith(SERVER)
-        instead = (
-            f"; to have {shown(before.value)} again then, override at {before.scope}/* instead" if narrower else ""
-        )
-        session.terminal.note(f"warning: when this ends, {path_of((before, after))} will be unset{instead}")
 
 
 def _meanwhile(session: Session, before: Document, error: ConflictError) -> list[str]:

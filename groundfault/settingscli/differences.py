@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from groundfault.settings.store import Change, Entry
+from groundfault.settings.store import AS_BEFORE, Change, Entry
 from groundfault.settingscli.moments import stamp
 from groundfault.settingscli.values import printable, shown
 
@@ -25,7 +25,8 @@ def path_of(difference: Difference) -> str:
 def shown_entry(entry: Entry) -> str:
     """Return value and end of an entry, on one line."""
     until = "" if entry.expires_at is None else f" until {stamp(entry.expires_at)}"
-    return f"{shown(entry.value)}{until}"
+    then = "" if entry.then is None else f", then {shown(entry.then)}"
+    return f"{shown(entry.value)}{until}{then}"
 
 
 def plain(text: str, _color: str) -> str:
@@ -51,7 +52,8 @@ def as_changes(differences: Iterable[Difference]) -> list[Change]:
     changes = []
     for before, after in differences:
         if after is not None:
-            changes.append(Change(after.scope, after.name, after.value, after.expires_at))
+            then = AS_BEFORE if after.expires_at is None else after.then
+            changes.append(Change(after.scope, after.name, after.value, after.expires_at, then))
         elif before is not None:
             changes.append(Change(before.scope, before.name, None))
     return changes
@@ -67,6 +69,8 @@ def as_objects(differences: Iterable[Difference]) -> list[dict[str, Any]]:
         each = {"scope": entry.scope, "name": entry.name, "value": None if after is None else after.value}
         if after is not None and after.expires_at is not None:
             each["until"] = stamp(after.expires_at)
+            if after.then is not None:
+                each["then"] = after.then
         if before is not None:
             each["was"] = before.value
         objects.append(each)

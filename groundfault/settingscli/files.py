@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from groundfault.settings.document import MAX_BYTES
-from groundfault.settings.store import Change
+from groundfault.settings.store import AS_BEFORE, Change
 from groundfault.settingscli.ending import REFUSED, EndingError
 from groundfault.settingscli.moments import moment
 from groundfault.settingscli.values import shown
@@ -17,7 +17,7 @@ from groundfault.settingscli.values import shown
 __all__ = ["changes_of", "is_file", "read"]
 
 _MOST_BYTES: Final = 1024 * 1024
-_OF_A_CHANGE: Final = frozenset({"scope", "name", "value", "until", "was", "why"})
+_OF_A_CHANGE: Final = frozenset({"scope", "name", "value", "until", "then", "was", "why"})
 
 
 def is_file(text: str) -> bool:
@@ -107,7 +107,8 @@ def _change(each: Any) -> Change:
         if not isinstance(each[key], str):
             raise ValueError(f"{key} must be a text, not {shown(each[key])[:80]}")  # noqa: TRY004  one kind of problem
     until = each.get("until")
-    return Change(each["scope"], each["name"], each["value"], None if until is None else _until(until))
+    then = each.get("then", AS_BEFORE)
+    return Change(each["scope"], each["name"], each["value"], None if until is None else _until(until), then)
 
 
 def _until(until: object) -> float:

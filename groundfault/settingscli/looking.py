@@ -134,7 +134,8 @@ def _end(entry: Entry, now: float) -> str:
     if entry.expires_at is None:
         return "-"
     left_s = entry.expires_at - now
-    return f"in {span(left_s)}" if left_s > 0 else f"expired {span(-left_s)} ago"
+    then = "" if entry.then is None else f", then {shown(entry.then)}"
+    return f"in {span(left_s)}{then}" if left_s > 0 else f"expired {span(-left_s)} ago{then}"
 
 
 def _who(revision: Revision | None) -> str:
@@ -144,7 +145,7 @@ def _who(revision: Revision | None) -> str:
 def _entry_object(entry: Entry, now: float, since: Revision | None) -> dict[str, Any]:
     shape: dict[str, Any] = {"scope": entry.scope, "name": entry.name, "value": entry.value, "until": None}
     if entry.expires_at is not None:
-        shape |= {"until": stamp(entry.expires_at), "expired": entry.expires_at <= now}
+        shape |= {"until": stamp(entry.expires_at), "then": entry.then, "expired": entry.expires_at <= now}
     if since is not None:
         shape["since"] = {"version": since.version, "at": stamp(since.at), "by": since.actor, "reason": since.reason}
     return shape

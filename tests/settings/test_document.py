@@ -99,6 +99,16 @@ def test_an_override_ends_by_itself_and_gives_way_to_what_is_below():
     assert [next_expiry(document, now) for now in (0.0, 99.9, 100.0)] == [100.0, 100.0, None]
 
 
+def test_what_stood_there_for_good_comes_back_after_an_override():
+    half = {"value": 5, "until": "1970-01-01T00:01:40Z", "then": 7}
+    document = of({"topps": {"max_concurrent": half}})
+    assert [for_command(document, "topps", "r", "c", now)["max_concurrent"].value for now in (99.9, 100.0)] == [5, 7]
+    with pytest.raises(SettingsError, match="must be at least 1"):
+        validate(of({"topps": {"max_concurrent": {**half, "then": 0}}}))
+    with pytest.raises(SettingsError, match="then must come with until"):
+        validate(of({"topps": {"max_concurrent": {"value": 5, "then": 7}}}))
+
+
 def test_what_is_not_known_wins_nothing():
     assert for_command(of({"*": {"retries": 3, "health_check": 1}}), "topps", "r", "c", 0.0) == {}
 
@@ -106,7 +116,9 @@ def test_what_is_not_known_wins_nothing():
 NAMES = ["a", "ab", "abc", "b", "ba"]
 PARTS = st.sampled_from([*NAMES, "*", "?", "a*", "*b", "a?", "?b*", "**"])
 SCOPES = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
-ENDS = st.none() | st.integers(1, 20).map(float)
+ENDS = st.tuples(st.none() | st.integers(1, 20).map(float), st.none() | st.integers(10, 19)).map(
+    lambda end: end if end[0] is not None else (None, None)
+)
 
 
 @given(
@@ -117,18 +129,21 @@ ENDS = st.none() | st.integers(1, 20).map(float)
 )
 def test_resolution_agrees_with_a_naive_model(said, now):
     """The table with its shortcuts finds what looking at every entry for every command finds."""
-    document = Document("v", tuple(Entry(*key, *value) for key, value in said.items()))
+    document = Document("v", tuple(Entry(*key, value, *end) for key, (value, end) in said.items()))
     table = Table(document, "ab")
     for resource, command in product(NAMES, NAMES):
         found = in_force(table.for_command(resource, command), now)
         expected = {}
-        for entry in document.entries:
+        for each in document.entries:
+            entry = each
             parts = entry.scope.split("/")
             patterns = [part.replace("*", ".*").replace("?", ".") for part in parts]
             if not all(map(re.fullmatch, patterns, ("ab", resource, command))):
                 continue
             if entry.expires_at is not None and entry.expires_at <= now:
-                continue
+                if entry.then is None:
+                    continue
+                entry = Entry(entry.scope, entry.name, entry.then)
             wild = sum("*" in part or "?" in part for part in parts)
             literal = len(re.sub(r"[*?/]", "", entry.scope))
             rank = len(parts), -wild, literal, entry.scope
@@ -277,7 +292,7 @@ def test_json_and_toml_say_the_same(mapping):
         ({"*": 3}, "'*' must be a table of settings, not 3"),
         (
             {"*": {"timeout_s": {"until": "2026-11-23T20:00:00Z"}}},
-            "*:timeout_s must be a value, or a table of value and until",
+            "*:timeout_s must be a value, or a table of value, until and then",
         ),
         ({"*": {"timeout_s": {"value": 1, "note": "x"}}}, "*:timeout_s must be a value, or a table"),
         ({"*": {"timeout_s": {"value": 1, "until": "tomorrow"}}}, "*:timeout_s: until must be as in"),

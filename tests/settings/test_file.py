@@ -13,7 +13,15 @@ import pytest
 from groundfault.errors import SettingsError
 from groundfault.settings.document import as_mapping
 from groundfault.settings.file import FileStore
-from groundfault.settings.store import UNSET, Change, ConflictError, MalformedError, StoreError, WritableStore
+from groundfault.settings.store import (
+    NOTHING_YET,
+    UNSET,
+    Change,
+    ConflictError,
+    MalformedError,
+    StoreError,
+    WritableStore,
+)
 from groundfault.testing import ManualClock
 
 ONE = {"*": {"timeout_s": 0.5}}
@@ -305,7 +313,10 @@ def test_a_change_of_a_toml_file_keeps_every_comment(tmp_path):
             "server.criticality": [{"criticality": "sheddable", "path": "/suggest*"}],
         },
         "*/new": {"mode": "shadow"},
-        "topps/contest-db": {"timeout_s": {"value": 0.25, "until": "2026-11-23T20:00:00Z"}, "max_concurrent": 5},
+        "topps/contest-db": {
+            "timeout_s": {"value": 0.25, "until": "2026-11-23T20:00:00Z", "then": 0.5},
+            "max_concurrent": 5,
+        },
     }
     put(store, ("*", "server.deadline_s", UNSET), ("*", "server.mode", UNSET), ("*", "server.criticality", UNSET))
     assert "*" not in as_mapping(store.load(None))
@@ -349,9 +360,22 @@ def test_a_change_that_makes_no_sense_is_not_written(store, path):
 
 def test_a_new_file_can_be_begun(tmp_path):
     store = Watched(tmp_path / "new.json")
-    version = put(store, ("*", "timeout_s", 0.5), base="")
+    version = put(store, ("*", "timeout_s", 0.5), base=NOTHING_YET)
     assert store.load(None).version == version
     assert [revision.version for revision in store.history()] == [version]
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff", b" " * 70_000])
+def test_content_that_is_no_document_can_be_replaced(tmp_path, content):
+    path = tmp_path / "gf.json"
+    path.write_bytes(content)
+    store = Watched(path)
+    with pytest.raises(MalformedError) as malformed:
+        store.load(None)
+    with pytest.raises(MalformedError):
+        put(store, ("*", "timeout_s", 0.5), base="another")
+    put(store, ("*", "timeout_s", 0.5), base=malformed.value.version)
+    assert as_mapping(store.load(None)) == {"*": {"timeout_s": 0.5}}
 
 
 def test_a_link_stays_a_link(tmp_path, path):

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from groundfault.settings.memory import MemoryStore
-from groundfault.settings.store import Change, StoreError
+from groundfault.settings.store import Change, Entry, StoreError
 from groundfault.settingscli import session
 
 WHY = ("--reason", "contest db is slow")
@@ -138,23 +138,27 @@ def test_an_override_ends_by_itself(cli_of, store, option, end):
 
 
 @pytest.mark.parametrize(
-    ("scope", "text", "words"),
+    ("scope", "text", "then"),
     [
-        (
-            "topps/contest-db",
-            "timeout_s=2",
-            f"{PATH} will be unset; to have 0.5 again then, override at topps/contest-db/* instead\n",
-        ),
-        ("*", "server.deadline_s=2", "*:server.deadline_s will be unset\n"),
-        ("topps/contest-db", "max_concurrent=2", None),
-        ("topps/contest-db/*", "timeout_s=2", None),
+        ("topps/contest-db", "timeout_s=2", ", then 0.5"),
+        ("topps/contest-db", "max_concurrent=2", ""),
+        ("topps/contest-db/*", "timeout_s=2", ""),
     ],
 )
-def test_an_override_warns_of_what_it_takes_the_place_of_for_good(cli_of, store, scope, text, words):
+def test_what_was_set_for_good_comes_back_after_an_override(cli_of, store, scope, text, then):
     ended = cli_of("set", scope, text, *WHY, "--for", "30m")
-    assert ended.code == 0
-    assert ended.err == ("" if words is None else f"groundfault settings: warning: when this ends, {words}")
-    assert "warning" not in cli_of("set", scope, text, *WHY, "--for", "40m").err
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[0].endswith(f"Z{then}")
+    again = cli_of("set", scope, text, *WHY, "--for", "40m")  # and so it does after one that takes the place of another
+    assert again.out.splitlines()[0].endswith(f"Z{then}")
+
+
+def test_a_value_for_good_ends_an_override(cli_of, store):
+    cli_of("set", "topps/contest-db", "timeout_s=2", *WHY, "--for", "30m")
+    cli_of("set", "topps/contest-db", "timeout_s=3", *WHY)
+    assert [entry for entry in store.load(None).entries if entry.name == "timeout_s"] == [
+        Entry("topps/contest-db", "timeout_s", 3)
+    ]
 
 
 def test_nothing_is_written_where_nothing_changes(cli_of, store):
@@ -181,6 +185,7 @@ def test_the_answer_as_json(cli_of, store):
                 "name": "timeout_s",
                 "value": 1,
                 "until": "1970-01-01T00:17:40Z",
+                "then": 0.5,
                 "was": 0.5,
             }
         ],

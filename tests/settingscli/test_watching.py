@@ -69,7 +69,7 @@ def test_each_change_is_a_line_with_version_who_and_why(days, write):
     assert lines[1:] == [
         f"{AT} version 2: - topps:failure_threshold  0.6  (ann@gronk: slow)",
         f"{AT} version 2: + topps:timeout_s  2  (ann@gronk: slow)",
-        f"{AT} version 3: ~ topps:timeout_s  2 -> 3 until 1970-01-01T02:30:00Z  (ann@gronk: slow)",
+        f"{AT} version 3: ~ topps:timeout_s  2 -> 3 until 1970-01-01T02:30:00Z, then 2  (ann@gronk: slow)",
     ]
 
 
