@@ -103,7 +103,7 @@ def test_what_stood_there_for_good_comes_back_after_an_override():
     half = {"value": 5, "until": "1970-01-01T00:01:40Z", "then": 7}
     document = of({"topps": {"max_concurrent": half}})
     assert [for_command(document, "topps", "r", "c", now)["max_concurrent"].value for now in (99.9, 100.0)] == [5, 7]
-    with pytest.raises(SettingsError, match="must be at least 1"):
+    with pytest.raises(SettingsError, match="between 1 and"):
         validate(of({"topps": {"max_concurrent": {**half, "then": 0}}}))
     with pytest.raises(SettingsError, match="then must come with until"):
         validate(of({"topps": {"max_concurrent": {"value": 5, "then": 7}}}))
