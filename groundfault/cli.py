@@ -1,4 +1,4 @@
-"""The command line: ``groundfault --version``, ``groundfault demo`` and ``groundfault doctor``."""
+"""The command line: ``groundfault --version``, ``groundfault advise``, ``groundfault demo``, ``groundfault doctor``."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from groundfault.advise import command as advise_command
 from groundfault.doctor.servers import server_names
 
 __all__ = ["main"]
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object instead")
     doctor.set_defaults(run=_doctor)
+    advise_command.add_to(commands)
     return parser
 
 

@@ -33,9 +33,7 @@ class Current:
 
 def _fits(scope: str, path: tuple[str, ...]) -> bool:
     parts = scope.split("/")
-    return len(parts) <= _PARTS and all(
-        fnmatchcase(name, part) for part, name in zip(parts, path, strict=False)
-    )
+    return len(parts) <= _PARTS and all(fnmatchcase(name, part) for part, name in zip(parts, path, strict=False))
 
 
 def _exactness(scope: str) -> tuple[int, int, int]:

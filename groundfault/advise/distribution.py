@@ -26,7 +26,7 @@ _FUZZ: Final = 1.0 + 1e-9  # a bound that was computed is not the very number th
 
 
 class Distribution:
-    """Counts of calls by span of seconds, ``(low, high]``. It never changes; ``sum_s`` is exact where it was counted."""
+    """Counts of calls by span of seconds, ``(low, high]``. ``sum_s``: exact where it was counted. It never changes."""
 
     __slots__ = ("_heaped", "count", "spans", "sum_s")
 

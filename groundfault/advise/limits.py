@@ -26,7 +26,9 @@ EXACT: Final = 20
 
 def _unknown(seen: Observed, wishes: Wishes) -> str | None:
     if seen.rates is None:
-        return "How often it is called is not known: no line says when it was written (--over says how long they cover)."
+        return (
+            "How often it is called is not known: no line says when it was written (--over says how long they cover)."
+        )
     if _processes(seen, wishes) is None:
         return "How many processes call it is not known: --processes N says it."
     return None

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from groundfault.vocabulary import Outcome
 
-__all__ = ["OUTCOMES", "Fields", "Row", "find_row", "fields_of", "seconds_of", "tens_of"]
+__all__ = ["OUTCOMES", "Fields", "Row", "fields_of", "find_row", "seconds_of", "tens_of"]
 
 UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _TIMES: Final = ("ts", "timestamp", "time", "@timestamp")
@@ -22,7 +22,11 @@ _DEEP: Final = 3
 OUTCOMES: Final[dict[str, str]] = {
     **{each.value: each.value for each in Outcome},
     **{each.value.replace("-", "_"): each.value for each in Outcome},
-    **{"ok": "success", "error": "failure", "failed": "failure", "timed_out": "timeout", "timed-out": "timeout"},
+    "ok": "success",
+    "error": "failure",
+    "failed": "failure",
+    "timed_out": "timeout",
+    "timed-out": "timeout",
 }
 """Outcomes by what a log may call them."""
 

@@ -1,4 +1,4 @@
-"""Reads log files and pipes in blocks that end where a line ends: plain or gzipped, of any size, with lines of any length."""
+"""Reads log files and pipes in blocks that end where a line ends: plain or gzipped, and of any size."""
 
 import gzip
 import os
@@ -23,7 +23,12 @@ PART: Final = 16 * 2**20
 _TAIL: Final = 2**16
 
 _GZIP: Final = b"\x1f\x8b"
-_OTHERS: Final = {b"\x28\xb5\x2f\xfd": "zstd -dc", b"BZh": "bzip2 -dc", b"\xfd7zXZ": "xz -dc", b"PK\x03\x04": "unzip -p"}
+_OTHERS: Final = {
+    b"\x28\xb5\x2f\xfd": "zstd -dc",
+    b"BZh": "bzip2 -dc",
+    b"\xfd7zXZ": "xz -dc",
+    b"PK\x03\x04": "unzip -p",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ def whole_lines(read: Callable[[int], bytes], too_long: Callable[[], None]) -> I
     rest, skipping = b"", False
     while chunk := read(BLOCK):
         if skipping:
-            _, found, chunk = chunk.partition(b"\n")  # noqa: PLW2901  what is skipped is done with
+            _, found, chunk = chunk.partition(b"\n")
             if not found:
                 continue
             skipping = False
@@ -135,7 +140,7 @@ def whole_lines(read: Callable[[int], bytes], too_long: Callable[[], None]) -> I
 
 
 def blocks_of_part(part: Part, too_long: Callable[[], None]) -> Iterator[bytes]:
-    """Yield the lines that begin in a part of a file, in blocks; a line that begins before it belongs to the one before."""
+    """Yield the lines that begin in a part of a file, in blocks; one that begins before it belongs to the last part."""
     if not part.path:
         if part.block:
             yield part.block
@@ -145,6 +150,7 @@ def blocks_of_part(part: Part, too_long: Callable[[], None]) -> Iterator[bytes]:
         if at:
             at = _next_line(file, at - 1, part.end)
         file.seek(at)
+        ended = at >= part.end
 
         def read(most: int) -> bytes:
             """Read to the end of the part, and then on to the end of its last line, for as long as a line may be."""
@@ -160,7 +166,6 @@ def blocks_of_part(part: Part, too_long: Callable[[], None]) -> Iterator[bytes]:
             at += len(chunk)
             return chunk
 
-        ended = at >= part.end
         yield from whole_lines(read, too_long)
 
 

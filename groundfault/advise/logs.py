@@ -4,15 +4,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from itertools import chain, islice
 from typing import Final
 
 from groundfault.advise import wording
 from groundfault.advise.log_fields import Fields
-from groundfault.advise.log_files import Part, blocks_of_part, open_source
+from groundfault.advise.log_files import BLOCK, Part, blocks_of_part, open_source
 from groundfault.advise.progress import Progress
 from groundfault.advise.sources import Reading, SourceError
 from groundfault.advise.tally import OTHER, LineCounter, Tally
@@ -65,9 +66,12 @@ def read_logs(
                 if source.trouble:
                     notes.append(source.trouble)
 
-        counted = _by_others(parts(), fields, processes) if processes > 1 else _here(parts(), fields)
+        work = parts()
+        # Of a pipe nobody knows how much is coming; for a little, no other process is begun.
+        first = _here(work if processes == 1 else islice(work, SMALL // BLOCK if known is None else 0), fields)
+        rest = stack.enter_context(closing(_by_others(work, fields, processes)))
         try:
-            for tally, taken in counted:
+            for tally, taken in chain(first, rest):
                 total.merge(tally)
                 progress.advance(taken, total.lines, total.told)
         except OSError as error:
@@ -89,7 +93,9 @@ def _here(parts: Iterator[tuple[Part, int]], fields: Fields) -> Iterator[tuple[T
         yield count_part(part, fields), taken
 
 
-def _by_others(parts: Iterator[tuple[Part, int]], fields: Fields, jobs: int) -> Iterator[tuple[Tally, int]]:
+def _by_others(
+    parts: Iterator[tuple[Part, int]], fields: Fields, jobs: int
+) -> Generator[tuple[Tally, int], None, None]:
     """Hand out work, a little ahead of what is being done, so that a fast reader does not fill the memory."""
     # Spawned: this process may have threads, of which a fork would take locks but not their owners.
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
@@ -129,20 +135,23 @@ def _notes(total: Tally, fields: Fields) -> list[str]:
     other = total.lines - total.told - total.unparsed - total.unread - total.unclear
     resource, command, duration = fields.needed
     nameless = sum(sum(buckets.values()) for buckets in total.cells.get((OTHER, OTHER, None), {}).values())
+    lines = f"of {wording.count(total.lines)} lines"
+    calls = f"of {wording.count(total.told)} calls"
     said = (
-        (total.unparsed, "{} lines are no JSON and were left out, for instance: " + "; ".join(total.samples)),
-        (total.unread, "{} lines are too long to be looked at"),
-        (total.unclear, f"{{}} lines name a command but no usable {duration} or outcome"),
-        (other, f"{{}} lines tell of no call: without {resource}, {command} and {duration}"),
-        (total.assumed, "{} calls have no outcome and count as successes"),
-        (nameless, "{} calls are of more commands than can be told apart, and no advice is given on those"),
-        (total.folded - nameless, "{} calls were counted as of the segment 'other', for there are too many segments"),
-        (total.timeless if total.tracks else 0, "{} calls have no time, and do not count for the rates"),
+        (total.unparsed, f"{lines}: no JSON, left out. The first: {'; '.join(total.samples)}"),
+        (total.unread, f"{lines}: too long to be looked at"),
+        (total.unclear, f"{lines}: a command, but no usable {duration} or outcome"),
+        (other, f"{lines}: nothing of a call, for want of {resource}, {command} or {duration}"),
+        (total.assumed, f"{calls}: without an outcome, counted as successes"),
+        (nameless, f"{calls}: of more commands than can be told apart; there is no advice on those"),
+        (total.folded - nameless, f"{calls}: counted as of the segment 'other', for there are too many segments"),
+        (total.timeless if total.tracks else 0, f"{calls}: without a time, so they do not count for the rates"),
     )
-    return [text.replace("{}", wording.count(times)) for times, text in said if times > 0]
+    return [f"{wording.count(times)} {text}" for times, text in said if times > 0]
 
 
 def _hint(total: Tally, fields: Fields) -> str:
-    if not total.told:
-        return f"lines look like {{\"{fields.resource}\": …, \"{fields.command}\": …, \"{fields.duration}\": …}}; --fields maps other names"
-    return ""
+    if total.told:
+        return ""
+    example = ", ".join(f'"{name}": …' for name in fields.needed)
+    return f"a line should look like {{{example}}}; --fields maps other names"

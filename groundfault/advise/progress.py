@@ -54,7 +54,7 @@ class Progress:
         if self._quiet or now - self._said_at < _EVERY_S:
             return
         self._said_at = now
-        print(self._line(now, lines, told), file=self._file, flush=True)  # noqa: T201  this is the command line's
+        print(self._line(now, lines, told), file=self._file, flush=True)
 
     def _line(self, now: float, lines: int, told: int) -> str:
         spent_s = max(now - self._began_at, 1e-9)
@@ -69,17 +69,12 @@ class Progress:
 
 def _bar(file: TextIO) -> tuple[Any, Callable[[int | None], Any]] | None:
     try:
-        from rich.console import Console  # noqa: PLC0415  part of an extra
-        from rich.progress import (  # noqa: PLC0415  as above
-            BarColumn,
-            DownloadColumn,
-            Progress as Bar,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress as rich  # noqa: PLC0415  part of an extra
+        from rich.console import Console  # noqa: PLC0415  as above
     except ImportError:
         return None
-    columns = (BarColumn(bar_width=None), DownloadColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-    bar = Bar(*columns, console=Console(file=file), transient=True)
+    note = rich.TextColumn("{task.fields[note]}")
+    columns = (rich.BarColumn(bar_width=None), rich.DownloadColumn(), note, rich.TimeRemainingColumn())
+    bar = rich.Progress(*columns, console=Console(file=file), transient=True)
     bar.start()
     return bar, lambda total: bar.add_task("reading", total=total, note="")

@@ -78,8 +78,8 @@ def _of_data(seen: Observed, timeout: Advice) -> list[str]:
         if above or hidden > 0.001:  # noqa: PLR2004  fewer than one in a thousand hide nothing that counts here
             beyond = " The proposal lies beyond it, where nothing has been seen." if above else ""
             said.append(
-                f"{wording.percent(hidden)} of the calls were given up at the timeout; how long they would have taken is "
-                f"not known, so the tail is longer than it looks.{beyond}"
+                f"{wording.percent(hidden)} of the calls were given up at the timeout. How long they would have taken "
+                f"is not known, so the tail is longer than it looks.{beyond}"
             )
     middle_s = seen.successes.quantile(0.5)
     if middle_s > MISTAKEN_S:
@@ -96,17 +96,20 @@ def _of_shape(seen: Observed, timeout: Advice) -> list[str]:
     """Say where one timeout does not suit all calls."""
     kinds = kinds_of(seen.successes)
     if kinds is not None:
-        return [
-            f"These are two kinds of calls: {wording.percent(1 - kinds.slow_share)} take about "
-            f"{wording.seconds(wording.round_near(kinds.fast_s))}, {wording.percent(kinds.slow_share)} about "
-            f"{wording.seconds(wording.round_near(kinds.slow_s))}. One timeout fits both badly: give each a command of its own."
-        ]
-    twice_s = TIMES * seen.successes.quantile(0.95)
-    if timeout.value is not None and twice_s >= LEAST_S and timeout.value > LONG * twice_s:
-        return [
-            f"The tail is long: {wording.seconds(timeout.value)} is {wording.number(timeout.value / twice_s * TIMES)} times "
-            "the p95. Find out who the slowest are (--segment), and whether a command of their own suits them."
-        ]
+        fast, slow = (wording.seconds(wording.round_near(each)) for each in (kinds.fast_s, kinds.slow_s))
+        said = (
+            f"These are two kinds of calls: {wording.percent(1 - kinds.slow_share)} take about {fast}, "
+            f"{wording.percent(kinds.slow_share)} about {slow}. "
+            "One timeout fits both badly: give each a command of its own."
+        )
+        return [said]
+    p95_s = seen.successes.quantile(0.95)
+    if timeout.value is not None and TIMES * p95_s >= LEAST_S and timeout.value > LONG * TIMES * p95_s:
+        said = (
+            f"The tail is long: {wording.seconds(timeout.value)} is {wording.number(timeout.value / p95_s)} times the "
+            "p95. Find out who the slowest are (--segment), and whether a command of their own suits them."
+        )
+        return [said]
     return []
 
 
@@ -114,7 +117,9 @@ def _of_segments(proposal: Proposal, key: str) -> list[str]:
     timeout_s = proposal.timeout_s
     if timeout_s is None:
         return []
-    said = [text for view in proposal.segments if (text := segments.caution(view, key, timeout_s))]
+    slow = proposal.of("slow_call_s")
+    slow_s = None if slow is None else slow.value
+    said = [text for view in proposal.segments if (text := segments.caution(view, key, timeout_s, slow_s))]
     more = len(said) - _MOST_CAUTIONS
     return said if more <= 0 else [*said[:_MOST_CAUTIONS], f"The same goes for {more} more: --json names them all."]
 

@@ -47,8 +47,11 @@ def _sparing(seen: Seen, p95_s: float, cut: float, timeout_s: float | None) -> f
     return wording.round_up(max(wanted_s, seen.successes.bound_for(MAY_LOSE)))
 
 
-def caution(view: SegmentView, key: str, timeout_s: float) -> str | None:
-    """Return what the person must know of this segment before applying the timeout; None if all is well."""
+def caution(view: SegmentView, key: str, timeout_s: float, slow_call_s: float | None = None) -> str | None:
+    """Return what the person must know of this segment before applying the timeout; None if all is well.
+
+    ``slow_call_s``: the one that is proposed with it, None if there is none.
+    """
     if view.sparing_s is None:
         if view.timed_out_share > _HURT and view.calls >= LEAST_CALLS:
             return (
@@ -61,9 +64,11 @@ def caution(view: SegmentView, key: str, timeout_s: float) -> str | None:
         if view.cut_share > MAY_LOSE
         else f"would have little to spare, with {wording.percent(view.cut_share)} of its successes cut off"
     )
+    sparing, proposed = wording.setting(view.sparing_s), wording.setting(timeout_s)
+    slow = wording.setting(slow_call_s or timeout_s)
     return (
         f"{key} {view.name} ({wording.percent(view.share)} of the calls) is slower by nature: its p95 is "
-        f"{wording.seconds(view.p95_s)}. With timeout_s {wording.number(timeout_s)} it {loses}. Either give all "
-        f"timeout_s {wording.number(view.sparing_s)}, with slow_call_s {wording.number(timeout_s)} so that the circuit "
-        f"stays as alert, or give {key} {view.name} a command of its own with timeout_s {wording.number(view.sparing_s)}."
+        f"{wording.seconds(view.p95_s)}. With timeout_s {proposed} it {loses}. Either give all timeout_s {sparing}, with "
+        f"slow_call_s {slow} so that the circuit stays as alert, or give {key} {view.name} a command of its own with "
+        f"timeout_s {sparing}."
     )

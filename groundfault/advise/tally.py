@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from groundfault.advise.distribution import FINEST_S, LONGEST_S, PER_E, ZEROTH, Distribution
 from groundfault.advise.log_fields import OUTCOMES, Fields, Row, find_row, seconds_of, tens_of
-from groundfault.advise.observed import MADE, Observed, RateTrack, Rates, Seen
+from groundfault.advise.observed import MADE, Observed, Rates, RateTrack, Seen
 from groundfault.advise.wording import bounded_text
 
 __all__ = ["OTHER", "LineCounter", "Tally"]
@@ -40,7 +40,8 @@ class Tally:
 
     ``lines`` that are not empty; of them ``told`` of a call, ``unparsed`` are no JSON, ``unread`` were too long to look
     at, ``unclear`` name a call but no duration or outcome that is one. ``folded`` calls went to ``other``.
-    ``timeless`` calls have no time. ``segments``: how many cells there are of each command. ``assumed`` calls have no outcome and count as successes.
+    ``timeless`` calls have no time. ``assumed`` calls have no outcome and count as successes.
+    ``segments``: how many cells there are of each command.
     """
 
     lines: int = 0
@@ -158,7 +159,8 @@ class LineCounter:
                     track.add(tens, times)
                 moments.clear()
 
-    def _count_fast(self, lines: list[bytes], decode: Callable[[bytes], Any]) -> None:
+    def _count_fast(self, lines: list[bytes], decode: Callable[[bytes], Any]) -> None:  # noqa: C901, PLR0912  calls cost
+        # One loop without calls: each would cost as much as the line itself.
         tally, known, stems, marker, unit_s = self.tally, self._known, self._stems, self._marker, self._fields.unit_s
         told = timeless = read = 0
         for line in lines:
@@ -240,7 +242,9 @@ class LineCounter:
     def _keep(self, line: bytes) -> None:
         self.tally.unparsed += 1
         if len(self.tally.samples) < _SAMPLES:
-            self.tally.samples.append(bounded_text(line[: 4 * _SAMPLE_LENGTH].decode("utf-8", "replace"), _SAMPLE_LENGTH))
+            self.tally.samples.append(
+                bounded_text(line[: 4 * _SAMPLE_LENGTH].decode("utf-8", "replace"), _SAMPLE_LENGTH)
+            )
 
     def _count_row(self, row: Row) -> None:
         """Count a call by the careful way, and remember where the next one like it belongs."""
@@ -321,10 +325,8 @@ def _decoders(fields: Fields) -> tuple[Callable[[bytes], Any] | None, Callable[[
     said = [name for name in names.values() if name]
     if len(set(said)) < len(said) or any("." in name for name in said):
         return None, loads
-    unasked = {ours: theirs or f"\0{ours}" for ours, theirs in names.items()}  # a name that no log uses
+    unasked = {ours: theirs or f"({ours} is not read)" for ours, theirs in names.items()}
     text, value = str | None, float | str | None
     kinds: dict[str, Any] = {"resource": text, "command": text, "outcome": text, "segment": str | int | None}
-    line = msgspec.defstruct(
-        "Line", [(ours, kinds.get(ours, value), None) for ours in names], rename=unasked, gc=False
-    )
+    line = msgspec.defstruct("Line", [(ours, kinds.get(ours, value), None) for ours in names], rename=unasked, gc=False)
     return msgspec.json.Decoder(line).decode, loads

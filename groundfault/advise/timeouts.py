@@ -24,6 +24,7 @@ HIDDEN: Final = 0.05
 """If more calls than these time out, the 95th percentile lies beyond the timeout, and nobody knows where."""
 LONG_TAIL: Final = 1.5
 """A timeout that is so many times longer than twice the p95 leaves slow calls unnoticed for long."""
+_OWN_SPAN: Final = 1.35  # no span of a process's own histogram is wider
 _FEW_TIMEOUTS: Final = 10
 _ONE_TIMEOUT: Final = 1.7  # two neighboring spans of a process's own histogram
 
@@ -39,7 +40,7 @@ def seen_timeout_s(seen: Observed) -> float | None:
     if given_up.count < _FEW_TIMEOUTS:
         return None
     early, late = given_up.quantile(0.1), given_up.quantile(0.9)
-    return wording.round_near(early) if 0 < early and late <= early * _ONE_TIMEOUT else None
+    return wording.round_near(early) if early > 0 and late <= early * _ONE_TIMEOUT else None
 
 
 def _ranked(seen: Observed) -> tuple[Distribution, float]:
@@ -82,10 +83,12 @@ def timeout_advice(seen: Observed, current: float | None, wishes: Wishes) -> Adv
     twice_s, floor_s = TIMES * p95_s, successes.bound_for(wishes.may_cut)
     value = wording.round_up(max(twice_s, floor_s, LEAST_S)) if floor_s < inf else inf
     if value > MOST_S:
-        return advice(None, f"More than {wording.percent(wishes.may_cut)} of the successes take longer than any timeout.")
+        return advice(
+            None, f"More than {wording.percent(wishes.may_cut)} of the successes take longer than any timeout."
+        )
     cut = successes.above(value)
     low, high = both.span_of(0.95)
-    rough = f" (between {wording.seconds(low)} and {wording.seconds(high)})" if high > low * 1.35 else ""  # noqa: PLR2004  wider than a process's own spans
+    rough = f" (between {wording.seconds(low)} and {wording.seconds(high)})" if high > low * _OWN_SPAN else ""
     said = f"The p95 is {wording.seconds(p95_s)}{rough}, twice that {wording.seconds(twice_s)}"
     if floor_s > twice_s and floor_s > LEAST_S:
         said += (

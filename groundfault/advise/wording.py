@@ -3,7 +3,7 @@
 from math import ceil, floor, inf, log10
 from typing import Final
 
-__all__ = ["bounded_text", "count", "number", "percent", "round_near", "round_up", "seconds"]
+__all__ = ["bounded_text", "count", "number", "percent", "round_near", "round_up", "seconds", "setting"]
 
 _STEPS: Final = (
     *(1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.0, 3.5, 4.0, 4.5),
@@ -32,7 +32,14 @@ def number(value: float) -> str:
     """Return up to three digits that count, without an exponent for anything that a call may take."""
     if value == inf:
         return "endless"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{float(f'{value:.3g}'):.10f}".rstrip("0").rstrip(".")  # noqa: PLR2004  three digits
+    if abs(value) >= 1000:  # noqa: PLR2004  three digits
+        return f"{value:,.0f}"
+    return f"{float(f'{value:.3g}'):.10f}".rstrip("0").rstrip(".")
+
+
+def setting(value: float) -> str:
+    """Return a value as a settings file has it."""
+    return f"{value:.10g}"
 
 
 def count(value: float) -> str:
@@ -54,7 +61,7 @@ def percent(share: float) -> str:
     if value in (0, 100):
         return f"{value:g} %"
     if value > 99.5:  # noqa: PLR2004  rounded, it would be all
-        return f"{min(value, 99.99):.2f} %"
+        return f"{min(float(f'{value:.2f}'), 99.99):g} %"
     return f"{float(f'{value:.2g}'):g} %" if value >= 0.001 else "under 0.001 %"  # noqa: PLR2004  a call in 100,000
 
 
