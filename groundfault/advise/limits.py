@@ -21,6 +21,8 @@ LONGEST_S: Final = 30.0
 SPARE: Final = 2.0
 BURST: Final = 4.0
 """Room for twice what is usual, and four times the root of it: fewer than one in ten thousand bursts is greater."""
+LEAST_LIMIT: Final = 5
+"""No lower limit is proposed: below it, chance alone fills it up, and five that hang hurt nobody."""
 EXACT: Final = 20
 
 
@@ -82,7 +84,7 @@ def concurrency_advice(seen: Observed, current: float | None, timeout_s: float |
     mean_s = sum(each.sum_s for each in made) / calls
     peak = seen.rates.peak_per_s * wishes.peak_factor / processes
     busy = peak * mean_s
-    value = max(2, ceil(SPARE * busy + BURST * sqrt(busy)))
+    value = max(LEAST_LIMIT, ceil(SPARE * busy + BURST * sqrt(busy)))
     if value > EXACT:
         value = ceil(wording.round_up(value))
     each_one = "" if processes == 1 else f" in each of {processes} processes"
@@ -99,6 +101,6 @@ def concurrency_advice(seen: Observed, current: float | None, timeout_s: float |
         value,
         f"The busiest {wording.number(seen.rates.over_s)} s{factor} bring {wording.number(peak)} calls/s{each_one}, of "
         f"{wording.seconds(mean_s)} on average: {wording.number(busy)} in flight (Little's law). Twice that, and room "
-        f"for bursts, makes {value}.{hanging}",
+        f"for bursts, makes {value}{', the least proposed' if value == LEAST_LIMIT else ''}.{hanging}",
         current,
     )

@@ -102,7 +102,7 @@ def _error_of(body: bytes) -> str:
 
 
 def _said(held: object) -> str:
-    return bounded_text(held if isinstance(held, str) else json.dumps(held), _SAID)
+    return bounded_text(held.strip() if isinstance(held, str) else json.dumps(held), _SAID)
 
 
 def read_prometheus(url: str, *, window: str, select: str | None, timeout_s: float = TIMEOUT_S) -> Reading:
@@ -137,7 +137,7 @@ def read_prometheus(url: str, *, window: str, select: str | None, timeout_s: flo
     calls: dict[tuple[str, str], dict[str, int]] = {}
     for labels, value in server.ask(f"{by}, outcome) (increase({CALLS}{matching}[{window}]))"):
         calls.setdefault(_key(labels), {})[labels.get("outcome", "")] = round(value)
-    rate = f"{by}) (rate({counted}[{_RATE_OVER}]))[{window}:{_RATE_OVER}]"
+    rate = f"({by}) (rate({counted}[{_RATE_OVER}])) > 0)[{window}:{_RATE_OVER}]"
     usual = _by_key(server, f"quantile_over_time(0.5, {rate})")
     peak = _by_key(server, f"max_over_time({rate})")
     processes = _by_key(server, f"{by}) ({STATE}{matching})")
@@ -149,7 +149,10 @@ def read_prometheus(url: str, *, window: str, select: str | None, timeout_s: flo
         seen.processes = round(processes.get(key, 0.0)) or None
         if limits.get(key) and seen.processes:
             seen.settings = {"max_concurrent": max(1, round(limits[key] / seen.processes))}
-    notes = [f"{server.shown}, the last {window}: durations are known as exactly as its buckets are fine"]
+    notes = [
+        f"{server.shown}, the last {window}: durations are known as exactly as its buckets are fine",
+        f"the busiest time is one of {_RATE_OVER}; shorter peaks are not seen, --peak-factor allows for them",
+    ]
     hint = "" if found else f"{server.shown} knows no {DURATION}_bucket of the last {window}"
     return Reading(list(found.values()), notes if found else [], hint)
 

@@ -68,7 +68,7 @@ def caution(view: SegmentView, key: str, timeout_s: float, slow_call_s: float | 
     slow = wording.setting(slow_call_s or timeout_s)
     return (
         f"{key} {view.name} ({wording.percent(view.share)} of the calls) is slower by nature: its p95 is "
-        f"{wording.seconds(view.p95_s)}. With timeout_s {proposed} it {loses}. Either give all timeout_s {sparing}, with "
-        f"slow_call_s {slow} so that the circuit stays as alert, or give {key} {view.name} a command of its own with "
+        f"{wording.seconds(view.p95_s)}. With timeout_s {proposed} it {loses}. Either give all timeout_s {sparing}, "
+        f"with slow_call_s {slow} so that the circuit stays as alert, or give {key} {view.name} a command of its own with "
         f"timeout_s {sparing}."
     )
