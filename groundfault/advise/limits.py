@@ -9,6 +9,8 @@ from groundfault.advise.proposal import Advice, Wishes
 
 __all__ = ["concurrency_advice", "volume_advice"]
 
+LEAST_CALLS: Final = 200
+"""Fewer calls say little about rates; the same as for a 95th percentile."""
 QUARTER: Final = 0.25
 """Of its usual rate, below which a command is not judged: at night a handful of errors says little."""
 LEAST_VOLUME: Final = 1.0
@@ -33,6 +35,8 @@ def _unknown(seen: Observed, wishes: Wishes) -> str | None:
         )
     if _processes(seen, wishes) is None:
         return "How many processes call it is not known: --processes N says it."
+    if seen.made < LEAST_CALLS:
+        return f"{wording.count(seen.made)} calls are too few to know how often it is called."
     return None
 
 
@@ -77,11 +81,7 @@ def concurrency_advice(seen: Observed, current: float | None, timeout_s: float |
     processes = _processes(seen, wishes)
     if missing is not None or seen.rates is None or processes is None:
         return Advice(name, None, missing or "", current)
-    made = [seen.durations[outcome] for outcome in MADE if outcome in seen.durations]
-    calls = sum(each.count for each in made)
-    if not calls:
-        return Advice(name, None, "No call has been made.", current)
-    mean_s = sum(each.sum_s for each in made) / calls
+    mean_s = sum(seen.durations[outcome].sum_s for outcome in MADE if outcome in seen.durations) / seen.made
     peak = seen.rates.peak_per_s * wishes.peak_factor / processes
     busy = peak * mean_s
     value = max(LEAST_LIMIT, ceil(SPARE * busy + BURST * sqrt(busy)))

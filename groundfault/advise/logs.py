@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import chain, islice
 from typing import Final
 
@@ -102,7 +102,8 @@ def _by_others(
     taken_by: dict[Future[Tally], int] = {}
     try:
         for part, taken in parts:
-            taken_by[pool.submit(count_part, part, fields)] = taken
+            with _no_interrupts():  # the first ones start processes
+                taken_by[pool.submit(count_part, part, fields)] = taken
             if len(taken_by) >= jobs + _AHEAD:
                 yield from _done(taken_by)
         while taken_by:
@@ -117,8 +118,21 @@ def _done(taken_by: dict[Future[Tally], int]) -> Iterator[tuple[Tally, int]]:
         yield each.result(), taken_by.pop(each)
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment. Processes that begin meanwhile are never told of it: they end with this one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin() -> None:
-    """Leave Ctrl-C to the process that was asked, and end when it does, however it ends."""
+    """Begin to count in a process of one's own: leave Ctrl-C to the one that was asked, and end when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

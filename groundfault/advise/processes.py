@@ -9,6 +9,7 @@ from groundfault.advise import wording
 from groundfault.advise.distribution import Distribution
 from groundfault.advise.observed import MADE, Observed, Rates
 from groundfault.advise.sources import Reading, SourceError
+from groundfault.errors import GroundFaultError
 from groundfault.metrics.report import CommandReport, Report
 
 __all__ = ["RUN_DIR", "observed_of", "read_processes"]
@@ -54,6 +55,8 @@ def _read(read: Callable[[Path, float], Report], place: Path, now: float) -> Rep
         return read(place, now)
     except OSError as error:
         raise SourceError(f"the reports in {place} cannot be read: {error.strerror or error}") from None
+    except GroundFaultError as error:
+        raise SourceError(str(error)) from None
 
 
 def observed_of(report: Report, before: Report | None = None, over_s: float = 0.0) -> list[Observed]:
