@@ -37,7 +37,7 @@ def write_log(path: Path, lines: int, *, packed: bool) -> None:
     chance = random.Random(11)
     durations = [chance.lognormvariate(0, 0.6) for _ in range(65_536)]
     began_at, batch = 1_795_436_400.0, []
-    opened = gzip.open(path, "wt", compresslevel=1) if packed else path.open("w", buffering=2**20)
+    opened = gzip.open(path, "wt", compresslevel=1) if packed else path.open("w", buffering=2**20)  # noqa: SIM115  closed two lines below
     with opened as file:
         for at in range(lines):
             resource, command, usual_s = COMMANDS[at * 7 % len(COMMANDS)]

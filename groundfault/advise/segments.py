@@ -66,9 +66,10 @@ def caution(view: SegmentView, key: str, timeout_s: float, slow_call_s: float | 
     )
     sparing, proposed = wording.setting(view.sparing_s), wording.setting(timeout_s)
     slow = wording.setting(slow_call_s or timeout_s)
+    own = f"{key} {view.name}"
     return (
-        f"{key} {view.name} ({wording.percent(view.share)} of the calls) is slower by nature: its p95 is "
+        f"{own} ({wording.percent(view.share)} of the calls) is slower by nature: its p95 is "
         f"{wording.seconds(view.p95_s)}. With timeout_s {proposed} it {loses}. Either give all timeout_s {sparing}, "
-        f"with slow_call_s {slow} so that the circuit stays as alert, or give {key} {view.name} a command of its own with "
+        f"with slow_call_s {slow} so that the circuit stays as alert, or give {own} a command of its own with "
         f"timeout_s {sparing}."
     )

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 import groundfault
+from groundfault._clock import monotonic
 from groundfault.advise import command, progress, shown
 from groundfault.breaker.registry import Registry, Resource
 from groundfault.breaker.settings import BreakerSettings
@@ -91,7 +93,7 @@ def test_the_diff_is_a_list_of_entries_that_are_valid_settings(capsys, log, tmp_
     for scope in {entry["scope"] for entry in held}:
         BreakerSettings.of({entry["name"]: entry["value"] for entry in held if entry["scope"] == scope})
     assert all(set(entry) == {"scope", "name", "value"} for entry in held)
-    assert os.listdir(tmp_path) == ["diff.json"]
+    assert list(tmp_path.iterdir()) == [path]  # nothing half-written
 
 
 CURRENT_JSON = {
@@ -155,11 +157,14 @@ def test_a_name_that_no_command_can_have_stays_out_of_the_diff(capsys, tmp_path,
 def test_plots_are_drawn_into_a_file_or_a_directory(capsys, log, tmp_path, target):
     place = tmp_path / target
     _, out, _ = advise(capsys, "--log", log, "--segment", "plan", "--plot", place)
+    assert f"in {place}" in out
     if place.suffix == ".png":
         assert place.read_bytes().startswith(b"\x89PNG")
         return
     if not place.suffix:
-        assert sorted(os.listdir(place)) == [f"contest-db.{name}.svg" for name in ("entrants", "rare", "scores")]
+        assert {path.name for path in place.iterdir()} == {
+            f"contest-db.{name}.svg" for name in ("entrants", "rare", "scores")
+        }
         place /= "contest-db.scores.svg"
     tree = ET.parse(place)  # noqa: S314  drawn here
     text = {"".join(element.itertext()) for element in tree.iter("{http://www.w3.org/2000/svg}text")}
@@ -299,7 +304,7 @@ find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *rest: None if name in {"msgspec", "rich", "matplotlib"} else find(name, *rest)
 """
     (tmp_path / "sitecustomize.py").write_text(finder)
-    root = os.path.dirname(os.path.dirname(groundfault.__file__))
+    root = Path(groundfault.__file__).parent.parent
     result = run("--log", "-", "--plot", tmp_path, stdin=log.read_bytes(), PYTHONPATH=f"{tmp_path}{os.pathsep}{root}")
     assert result.returncode == 1
     assert result.stderr.decode() == "groundfault: plots need matplotlib: pip install 'groundfault[advise]'\n"
@@ -329,9 +334,9 @@ def test_ctrl_c_ends_it_and_all_of_its_processes(tmp_path):
     assert out == b""
     assert err.decode().splitlines()[-1] == "groundfault: stopped; nothing is left running"
     assert b"Traceback" not in err
-    until = time.monotonic() + 20
+    until = monotonic() + 20
     while is_group(process.pid):
-        assert time.monotonic() < until
+        assert monotonic() < until
         time.sleep(0.05)
 
 

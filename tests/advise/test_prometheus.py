@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from groundfault._clock import monotonic, wall
 from groundfault.advise import prometheus
 from groundfault.advise.prometheus import read_prometheus
 from groundfault.advise.sources import SourceError
@@ -143,7 +144,7 @@ def test_a_server_that_does_not_answer_is_given_up():
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(SourceError, match="cannot be asked: timed out"):
             read_prometheus(url, window="1d", select=None, timeout_s=0.2)
-    with pytest.raises(SourceError, match="cannot be asked: .*refused"):
+    with pytest.raises(SourceError, match=r"cannot be asked: .*refused"):
         read_prometheus(url, window="1d", select=None)
 
 
@@ -161,27 +162,27 @@ def test_what_is_no_window_is_refused(window):
 
 def history():
     """Yield two hours of two processes' metrics, 10 calls/s each, in the format of OpenMetrics."""
-    now = int(time.time())  # noqa: TID251  the server has no other clock
+    now = int(wall())
     moments = list(enumerate(range(now - 7200, now + 1, 60)))
-    both = [f'resource="contest-db",command="entrants",instance="{instance}"' for instance in "ab"]
-    yield "# TYPE groundfault_command_duration_seconds histogram"
-    for labels in (f'{each},outcome="success"' for each in both):
-        for bound in (*BUCKETS_S, "+Inf"):
-            share = 0.0 if float(bound) < 0.1 else 0.9 if float(bound) < 0.25 else 1.0
-            for at, moment in moments:
-                yield f'groundfault_command_duration_seconds_bucket{{{labels},le="{bound}"}} {at * 600 * share} {moment}'
-        for suffix, each in (("count", 600), ("sum", 72)):
-            for at, moment in moments:
-                yield f"groundfault_command_duration_seconds_{suffix}{{{labels}}} {at * each} {moment}"
+
+    def series(name, labels, value_of):
+        for instance in "ab":
+            named = f'resource="contest-db",command="entrants",instance="{instance}"{labels}'
+            yield from (f"{name}{{{named}}} {value_of(at)} {moment}" for at, moment in moments)
+
+    ok, duration = ',outcome="success"', "groundfault_command_duration_seconds"
+    yield f"# TYPE {duration} histogram"
+    for bound in (*BUCKETS_S, "+Inf"):
+        each = 0 if float(bound) < 0.1 else 540 if float(bound) < 0.25 else 600
+        yield from series(f"{duration}_bucket", f'{ok},le="{bound}"', each.__mul__)
+    yield from series(f"{duration}_count", ok, (600).__mul__)
+    yield from series(f"{duration}_sum", ok, (72).__mul__)
     yield "# TYPE groundfault_command_calls counter"
-    for labels in both:
-        for at, moment in moments:
-            yield f'groundfault_command_calls_total{{{labels},outcome="success"}} {at * 600} {moment}'
-    for name, value in (("groundfault_circuit_state", 4), ("groundfault_command_limit", 40)):
-        yield f"# TYPE {name} gauge"
-        for labels in both:
-            for _, moment in moments:
-                yield f'{name}{{{labels},state="closed"}} {value} {moment}'
+    yield from series("groundfault_command_calls_total", ok, (600).__mul__)
+    yield "# TYPE groundfault_circuit_state gauge"
+    yield from series("groundfault_circuit_state", ',state="closed"', lambda _: 4)
+    yield "# TYPE groundfault_command_limit gauge"
+    yield from series("groundfault_command_limit", "", lambda _: 40)
     yield "# EOF"
 
 
@@ -207,10 +208,10 @@ def test_a_real_prometheus_understands_the_questions(tmp_path):
     process = subprocess.Popen(["prometheus", *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + 30  # noqa: TID251  a real process
+        until = monotonic() + 30
         while not is_ready(url):
             assert process.poll() is None
-            assert time.monotonic() < until  # noqa: TID251  as above
+            assert monotonic() < until
             time.sleep(0.1)
         reading = read_prometheus(url, window="1h", select='instance=~"a|b"')
     finally:
