@@ -24,7 +24,7 @@ MOST: Final = 12
 _SEGMENTS: Final = 4
 
 _INK: Final = "#1f2328"
-_FAINT: Final = "#8b949e"
+_FAINT: Final = "#636c76"
 # From Okabe and Ito's palette; no two lines differ by color alone.
 _ALL: Final = "#0072b2"
 _CUT: Final = "#d55e00"
@@ -116,7 +116,7 @@ def _draw_one(above: "Axes", below: "Axes", proposal: Proposal, key: str | None)
     _marks(above, below, proposal)
     above.set_xscale("log")
     above.set_xlim(low, high)
-    above.set_ylim(bottom=0)
+    above.set_ylim(0, above.get_ylim()[1] * 1.08)  # room for the names of the percentiles
     above.set_yticks([])
     above.spines["left"].set_visible(False)
     above.set_ylabel("calls by duration")

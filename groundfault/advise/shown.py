@@ -140,7 +140,9 @@ def diff_lines(proposals: Iterable[Proposal], scope: str) -> Iterator[str]:
             if advice.current is not None and not advice.read:
                 yield f"- {advice.name} {wording.setting(advice.current)}"
             if advice.value is not None:
-                yield f"+ {advice.name} {wording.setting(advice.value)}"
+                hurt = ", ".join(view.name for view in each.segments if view.sparing_s is not None)
+                warned = f"  (mind {hurt}, above)" if hurt and advice.name == "timeout_s" else ""
+                yield f"+ {advice.name} {wording.setting(advice.value)}{warned}"
 
 
 def write_entries(path: Path, held: list[dict[str, Any]]) -> None:

@@ -60,6 +60,7 @@ def test_a_table_cautions_and_a_diff_are_printed(capsys, log):
     assert "contest-db/entrants" in out
     assert "minimum_volume_per_s" in out
     assert "! contest-db/scores: plan heavy (" in out
+    assert "(mind heavy, above)" in out
     assert "contest-db/rare: 30 successes are too few" in out
     assert "*/contest-db/entrants\n+ timeout_s 0." in out
     assert "1 of 120,031 lines: no JSON, left out. The first: garbage" in out
