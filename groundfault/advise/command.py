@@ -1,6 +1,7 @@
 """``groundfault advise``: its options, and what it prints."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -83,7 +84,12 @@ def add_to(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        return _advise(options)
+        code = _advise(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read along has read enough; nothing more may be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except SourceError as error:
         shown.say(f"groundfault: {error}", sys.stderr)
         return FAILED

@@ -30,9 +30,7 @@ EXACT: Final = 20
 
 def _unknown(seen: Observed, wishes: Wishes) -> str | None:
     if seen.rates is None:
-        return (
-            "How often it is called is not known: --over says how long to look, or how long a log without times is."
-        )
+        return "How often it is called is not known: --over says how long to look, or how long a log without times is."
     if _processes(seen, wishes) is None:
         return "How many processes call it is not known: --processes N says it."
     if seen.made < LEAST_CALLS:

@@ -103,7 +103,7 @@ def _draw_one(above: "Axes", below: "Axes", proposal: Proposal, key: str | None)
     bounds = [each for each in (proposal.timeout_s, timeout.current if timeout else None) if each is not None]
     low, high = _range(proposal, bounds)
     # A segment that is most of the calls would only be drawn over them.
-    few = [view.name for view in proposal.segments if view.share < 0.5]  # noqa: PLR2004  most
+    few = [view.name for view in proposal.segments if view.share < 0.5]  # noqa: PLR2004  half is most of them
     segments = [name for name in few if proposal.seen.segments[name].successes.count]
     slowest = sorted(segments, key=lambda name: -proposal.seen.segments[name].successes.quantile(0.95))[:_SEGMENTS]
     _curves(above, below, successes, proposal.timeout_s, high)

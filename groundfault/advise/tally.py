@@ -247,36 +247,50 @@ class LineCounter:
             )
 
     def _count_row(self, row: Row) -> None:
-        """Count a call by the careful way, and remember where the next one like it belongs."""
+        """Count a call by the careful way."""
         resource, command, said, duration, time, segment = row
         tally = self.tally
-        outcome = OUTCOMES.get(said.lower()) if isinstance(said, str) else "success" if said is None else None
         value_s = seconds_of(duration, self._fields.unit_s)
-        if outcome is None or (value_s is None and outcome in MADE):
+        place = self._known.get((resource, command, said, segment)) if _is_plain(segment) and _is_plain(said) else None
+        if place is None:
+            outcome = OUTCOMES.get(said.lower()) if isinstance(said, str) else "success" if said is None else None
+            if outcome is None or (value_s is None and outcome in MADE):
+                tally.unclear += 1
+                return
+            place = self._find_place(row, outcome)
+        buckets, never, moments, outcome = place
+        if never is not None:
+            never[outcome] += 1
+        elif value_s is None or buckets is None or moments is None:
             tally.unclear += 1
             return
-        wanted = (_name(resource), _name(command), None if self._fields.segment is None else _segment(segment))
-        cell = tally.place(wanted)
-        tally.folded += cell != wanted
-        tally.assumed += said is None
-        tally.told += 1
-        key = cell[:2]
-        buckets = never = moments = None
-        if outcome in MADE:
-            buckets = tally.cells[cell].setdefault(outcome, {})
-            moments = self._moments.setdefault(key, {})
-            self._count_odd(buckets, value_s or 0.0)
+        else:
+            self._count_odd(buckets, value_s)
             tens = tens_of(time)
             if tens is None:
                 tally.timeless += 1
             else:
                 moments[tens] = moments.get(tens, 0) + 1
+        tally.told += 1
+
+    def _find_place(self, row: Row, outcome: str) -> _Place:
+        """Return where a call is counted, and remember it for the next one like it."""
+        resource, command, said, _, _, segment = row
+        tally = self.tally
+        wanted = (_name(resource), _name(command), None if self._fields.segment is None else _segment(segment))
+        cell = tally.place(wanted)
+        tally.folded += cell != wanted
+        tally.assumed += said is None
+        place: _Place
+        if outcome in MADE:
+            moments = self._moments.setdefault(cell[:2], {})
+            place = tally.cells[cell].setdefault(outcome, {}), None, moments, outcome
         else:
-            never = tally.never.setdefault(key, Counter())
-            never[outcome] += 1
-        # What is folded or assumed is counted anew each time, so that it is known how many there were.
+            place = None, tally.never.setdefault(cell[:2], Counter()), None, outcome
+        # What is folded or assumed is found anew each time, so that it is known how many there were.
         if cell == wanted and said is not None and len(self._known) < _MOST_KNOWN and _is_plain(segment):
-            self._known[resource, command, said, segment] = (buckets, never, moments, outcome)
+            self._known[resource, command, said, segment] = place
+        return place
 
     def _count_odd(self, buckets: dict[int, int], value_s: float) -> bool:
         """Count a duration that may be too short or too long for its logarithm; return false for one that is none."""
