@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from groundfault.advise import command as advise
 from groundfault.doctor import command as doctor
 from groundfault.servicemap import command as servicemap
 from groundfault.settingscli.arguments import add_to as add_settings
@@ -97,9 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep-logs", action="store_true", help="keep the services' logs and journals in DIR/logs")
     demo.add_argument("--scale", type=_scale, default=1.0, help=argparse.SUPPRESS)  # the tests' way to a run of seconds
     demo.set_defaults(run=_demo)
+    advise.add_to(commands)
     doctor.add_to(commands)
-    add_settings(commands)
     servicemap.add_to(commands)
+    add_settings(commands)
     return parser
 
 
