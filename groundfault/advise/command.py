@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _advise(options: argparse.Namespace) -> int:
-    current = Current({}) if options.current is None else read_current(options.current)
+    current = Current() if options.current is None else read_current(options.current)
     reading = _read(options)
     wishes = Wishes(
         may_cut=options.may_cut,

@@ -2,44 +2,32 @@
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+from groundfault._clock import wall
 from groundfault.advise.sources import SourceError
+from groundfault.errors import SettingsError
+from groundfault.settings.document import for_command, parse
+from groundfault.settings.store import Document, Entry
 
 __all__ = ["Current", "read_current"]
 
-_PARTS: Final = 3
+_NOTHING: Final = Document("")
 _ADVISED: Final = frozenset({"timeout_s", "slow_call_s", "minimum_volume_per_s", "max_concurrent"})
 
 
 class Current:
-    """Values by scope and name. Of all scopes that fit a command, the most exact one wins."""
+    """A document of live settings as it counts at wall time ``now``."""
 
-    def __init__(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
-        self._entries = entries
+    def __init__(self, document: Document = _NOTHING, now: float = 0.0) -> None:
+        self._document = document
+        self._now = now
 
     def of(self, service: str, resource: str, command: str) -> dict[str, Any]:
         """Return what is known of one command's settings. ``service``: a name, or ``*`` for that of no service."""
-        path = (service, resource, command)
-        fitting = sorted((_exactness(scope), scope) for scope in self._entries if _fits(scope, path))
-        found: dict[str, Any] = {}
-        for _, scope in fitting:
-            found.update({name: value for name, value in self._entries[scope].items() if name in _ADVISED})
-        return found
-
-
-def _fits(scope: str, path: tuple[str, ...]) -> bool:
-    parts = scope.split("/")
-    return len(parts) <= _PARTS and all(fnmatchcase(name, part) for part, name in zip(parts, path, strict=False))
-
-
-def _exactness(scope: str) -> tuple[int, int, int]:
-    parts = scope.split("/")
-    wild = sum("*" in part or "?" in part for part in parts)
-    return len(parts), -wild, len(scope.replace("*", "").replace("?", ""))
+        found = for_command(self._document, service, resource, command, self._now)
+        return {name: entry.value for name, entry in found.items() if name in _ADVISED}
 
 
 def read_current(path: Path) -> Current:
@@ -50,21 +38,17 @@ def read_current(path: Path) -> Current:
     try:
         text = path.read_text("utf-8")
         held = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        return Current(_document(held), wall())
+    except (OSError, ValueError, RecursionError, SettingsError) as error:
         raise SourceError(f"the settings in {path} cannot be read: {error}") from None
-    entries: dict[str, dict[str, Any]] = {}
-    for scope, name, value in _entries(held, path):
-        entries.setdefault(scope, {})[name] = value
-    return Current(entries)
 
 
-def _entries(held: object, path: Path) -> Iterator[tuple[str, str, Any]]:
-    if isinstance(held, dict) and all(isinstance(values, dict) for values in held.values()):
-        for scope, values in held.items():
-            for name, value in values.items():
-                yield scope, name, value.get("value") if isinstance(value, dict) else value
-    elif isinstance(held, list) and all(isinstance(entry, dict) and {"scope", "name"} <= set(entry) for entry in held):
-        for entry in held:
-            yield str(entry["scope"]), str(entry["name"]), entry.get("value")
-    else:
-        raise SourceError(f"the settings in {path} are neither values by scope and name nor a list of entries")
+def _document(held: object) -> Document:
+    if not isinstance(held, list):
+        return parse(held, "")
+    entries = []
+    for entry in held:
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("scope", "name")):
+            raise SettingsError("a list must be of entries with scope, name and value")
+        entries.append(Entry(entry["scope"], entry["name"], entry.get("value")))
+    return Document("", tuple(entries))
