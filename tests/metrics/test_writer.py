@@ -52,8 +52,8 @@ def test_what_is_encoded_is_what_is_collected(command):
 def test_a_command_that_has_not_changed_is_not_encoded_again(command, monkeypatch):
     encoder = Encoder()
     command.call(lambda: None)
-    first, _ = encoder.encode(5.0)
-    monkeypatch.setattr(writer, "encode_command", lambda _: pytest.fail("it has not changed"))
+    first = [encoder.encode(5.0)[0] for _ in range(2)][1]
+    monkeypatch.setattr(writer, "encode_commands", lambda _: pytest.fail("it has not changed"))
     assert encoder.encode(5.0)[0] == first
 
 
