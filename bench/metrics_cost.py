@@ -12,6 +12,7 @@ it takes in its own multiprocess mode for histograms alone of the same processes
 """
 
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -211,6 +212,8 @@ def per_scrape(place: Path, *, rounds: int) -> dict[str, Any]:
             "read_and_merge_ms": least(lambda: read(place / "run", wall()), rounds=rounds),
             "render_ms": least(lambda: render(report, wall()), rounds=rounds),
             "scrape_ms": least(lambda: render(read(place / "run", wall()), wall()), rounds=rounds),
+            "gzip_ms": least(lambda: gzip.compress(text, 1), rounds=rounds),
+            "gzip_bytes": len(gzip.compress(text, 1)),
             "generate_latest_ms": least(lambda: prometheus_client.generate_latest(ours), rounds=few),
             "their_multiprocess_ms": least(lambda: prometheus_client.generate_latest(own), rounds=few),
         }
@@ -233,6 +236,7 @@ def show(calls: list[dict[str, Any]], seconds: list[dict[str, Any]], scrape: dic
         ("read_and_merge_ms", "read and merge"),
         ("render_ms", "render"),
         ("scrape_ms", "both: a scrape"),
+        ("gzip_ms", f"gzip, to {scrape['gzip_bytes'] // 1000} kB"),
         ("generate_latest_ms", "the same through generate_latest"),
         ("their_multiprocess_ms", "their multiprocess mode, histograms alone"),
     ):
