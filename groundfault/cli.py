@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from groundfault.advise import command as advise
 from groundfault.doctor import command as doctor
+from groundfault.metrics import command as metrics
 from groundfault.servicemap import command as servicemap
 from groundfault.settingscli.arguments import add_to as add_settings
 
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     advise.add_to(commands)
     doctor.add_to(commands)
+    metrics.add_to(commands)
     servicemap.add_to(commands)
     add_settings(commands)
     return parser

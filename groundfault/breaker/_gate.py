@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from groundfault import _context
 from groundfault._clock import Clock
@@ -23,7 +23,7 @@ from groundfault.breaker._period import Period
 from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import Rolling
 from groundfault.breaker.settings import BreakerSettings
-from groundfault.breaker.snapshot import CommandSnapshot, describe
+from groundfault.breaker.snapshot import CommandCounts, CommandSnapshot, describe
 from groundfault.errors import BulkheadFullError, CircuitOpenError, RejectedError, ThrottledError, UnhealthyError
 from groundfault.events import (
     CircuitChanged,
@@ -41,8 +41,7 @@ __all__ = ["NOTHING", "Gate"]
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 """The overlay of a command of which no settings store says anything, shared by all of them."""
 
-_UNGUARDED: Final = Permit(-1)
-"""For a call that goes ahead because the gate itself failed: it belongs to no generation, so it moves nothing."""
+_UNGUARDED: Final = Permit(-1)  # for a call that goes ahead because the gate itself failed: it moves nothing
 
 
 class Gate:
@@ -164,9 +163,9 @@ class Gate:
     def _checked(self, permit: Permit, healthy: bool) -> None:  # noqa: FBT001  called back with the answer alone
         news: list[Event] = []
         with self._lock:
-            now, draw = self._clock(), self._draw()
+            now, draw, rolling = self._clock(), self._draw(), self._rolling
             change = self._circuit.checked(
-                permit, now, healthy=healthy, settings=self.settings, rolling=self._rolling, draw=draw
+                permit, now, healthy=healthy, settings=self.settings, rolling=rolling, draw=draw
             )
             if change is not None:
                 news.append(self._circuit_changed(change))
@@ -205,20 +204,33 @@ class Gate:
             now = self._clock()
             self._advance(now, news)
             self._renew()
-            result = describe(
-                self.resource,
-                self.command,
-                now,
-                settings=self.settings,
-                in_flight=len(self.in_flight),
-                circuit=self._circuit,
-                rolling=self._rolling,
-                callee=self._callee,
-                fallbacks=self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0),
-                healthy=self._health is None or self._health.healthy,
-            )
+            counts = self._counted(self._rolling.lifetime(), self._gauges())
+            result = describe(counts, now, settings=self.settings, circuit=self._circuit, rolling=self._rolling)
         self._tell(news)
         return result
+
+    def counts(self, known: object) -> tuple[object, CommandCounts | None]:
+        """Return a mark and the counts, or None for them if the mark is ``known``: nothing has changed."""
+        news: list[Event] = []
+        with self._lock:
+            self._advance(self._clock(), news)
+            self._rolling.fold()
+            self._renew()
+            gauges = self._gauges()
+            mark = self._rolling.ended, self._circuit.generation, *gauges
+            result = None if mark == known else self._counted(self._rolling.totals(), gauges)
+        self._tell(news)
+        return mark, result
+
+    def _counted(self, totals: dict[Outcome, int], gauges: tuple[Any, ...]) -> CommandCounts:
+        moves = dict(self._circuit.moves or {})
+        return CommandCounts(self.resource, self.command, totals, self._rolling.taken(), moves, *gauges)
+
+    def _gauges(self) -> tuple[Any, ...]:
+        circuit, callee, limit = self._circuit, self._callee, self.settings.max_concurrent
+        healthy = self._health is None or self._health.healthy
+        fallbacks = self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0)
+        return circuit.state, len(self.in_flight), limit, callee.share, callee.saturated, healthy, *fallbacks
 
     def after_fork(self) -> None:
         """Make a child process's copy usable: what other threads held or had in flight is not there any more.
@@ -385,16 +397,7 @@ class Gate:
             self._tell([HealthChanged(self.resource, self.command, news.healthy, news.error)])
 
     def _circuit_changed(self, change: Change) -> CircuitChanged:
-        return CircuitChanged(
-            self.resource,
-            self.command,
-            old=change.old,
-            new=change.new,
-            failures=change.failures,
-            volume=change.volume,
-            sleep_window_s=change.sleep_window_s,
-            traceparent=_context.trace(),
-        )
+        return CircuitChanged(self.resource, self.command, *change, traceparent=_context.trace())
 
 
 _gates: Final = Family(Gate.after_fork)

@@ -45,7 +45,10 @@ def seen_in_report(report: Report) -> Seen:
             waits_s[caller, server.service] = waits_s.get((caller, server.service), 0.0) + wait_s
         for (reason, _), times in server.requests.items():
             _add(totals.setdefault(server.service, {}), ADMITTED if reason == ADMITTED else SHED, times)
-    return Seen(dict(report.edges), requests, waits_s, totals)
+    calls: dict[tuple[str, str], dict[str, float]] = {}
+    for (caller, resource, outcome), times in report.edges.items():
+        _add(calls.setdefault((caller, resource), {}), outcome, times)
+    return Seen(calls, requests, waits_s, totals)
 
 
 def seen_in_samples(samples: Iterable[Sample], span_s: float | None = None) -> Seen:
