@@ -43,7 +43,8 @@ def read_processes(
     now = wall()
     report = _read(read, place, now)
     commands = observed_of(report, before, now - began_at)
-    notes = [f"{len(report.processes)} processes report in {place}"]
+    count = len(report.processes)
+    notes = [f"{count} processes report in {place}" if count > 1 else f"1 process reports in {place}"]
     if not report.processes:
         notes = [f"no living process reports in {place}; what is there was left by earlier ones"]
     hint = "" if over_s is not None else "--over 60s looks for so long and adds advice on volume and concurrency"

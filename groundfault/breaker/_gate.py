@@ -163,10 +163,8 @@ class Gate:
     def _checked(self, permit: Permit, healthy: bool) -> None:  # noqa: FBT001  called back with the answer alone
         news: list[Event] = []
         with self._lock:
-            now, draw, rolling = self._clock(), self._draw(), self._rolling
-            change = self._circuit.checked(
-                permit, now, healthy=healthy, settings=self.settings, rolling=rolling, draw=draw
-            )
+            now, draw, settings, rolling = self._clock(), self._draw(), self.settings, self._rolling
+            change = self._circuit.checked(permit, now, healthy=healthy, settings=settings, rolling=rolling, draw=draw)
             if change is not None:
                 news.append(self._circuit_changed(change))
             self._renew()
@@ -385,10 +383,8 @@ class Gate:
         return Period(self.settings, self._circuit, self._rolling, ends_at=ends_at, quiet=quiet)
 
     def _new_health(self) -> HealthGate | None:
-        check = self.settings.health_check
-        if check is None:
-            return None
-        return HealthGate(check, self.settings.health_check_ttl_s, self._clock, self._health_checked)
+        check, ttl_s = self.settings.health_check, self.settings.health_check_ttl_s
+        return None if check is None else HealthGate(check, ttl_s, self._clock, self._health_checked)
 
     def _health_checked(self, news: HealthNews | None) -> None:
         with self._lock:

@@ -33,7 +33,10 @@ def encode(report: Report, **more: Any) -> bytes:
 def join(report: Report, commands: str, **more: Any) -> bytes:
     """Return the bytes of a report whose commands have been encoded."""
     head = {
-        "processes": [[each.pid, each.service, round(each.written_at, 3)] for each in report.processes],
+        "processes": [
+            [each.pid, each.service, round(each.written_at, 3), *([each.settings] if each.settings else [])]
+            for each in report.processes
+        ],
         "servers": [_server(server) for server in report.servers.values()],
         "stores": [
             [each.store, each.versions, each.age_s, each.unreachable, each.rejected] for each in report.stores.values()

@@ -7,7 +7,7 @@ So metrics cost the calls nothing, however many sinks there are.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,11 +15,13 @@ from groundfault._histogram import Histogram
 from groundfault.breaker.registry import Registry, all_registries
 from groundfault.breaker.snapshot import CommandCounts, CommandSnapshot
 from groundfault.events import internal_errors
+from groundfault.settings.live import Status, live_settings
 from groundfault.shedding.shedder import live_shedders
 from groundfault.shedding.snapshot import ShedderSnapshot
 
 __all__ = [
     "ADMITTED",
+    "DECLARED",
     "STALE_S",
     "UNKNOWN",
     "CommandReport",
@@ -199,11 +201,16 @@ class StoreReport:
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """Who reported. ``written_at``: seconds since the epoch."""
+    """Who reported. ``written_at``: seconds since the epoch.
+
+    ``settings``: each store of live settings that it follows, the version in force (None: what code declares) and how
+    many seconds ago that was last known to be the store's (None: never).
+    """
 
     pid: int
     service: str | None
     written_at: float
+    settings: Sequence[tuple[str, str | None, float | None]] = ()
 
 
 @dataclass(slots=True)
@@ -326,20 +333,32 @@ def collect(now: float, registries: Iterable[Registry] | None = None) -> Report:
 
 def collect_servers(now: float) -> Report:
     """Return everything but the commands."""
-    report = Report(stores=_stores(), internal_errors=own_errors())
+    statuses = [each.status() for each in live_settings()]
+    report = Report(stores=_stores(statuses), internal_errors=own_errors())
     for shedder in live_shedders():
         server = ServerReport.of(shedder.snapshot())
         if server.service in report.servers:
             report.servers[server.service].add(server)
         else:
             report.servers[server.service] = server
-    report.processes.append(ProcessInfo(os.getpid(), service_of(report), now))
+    settings = tuple((each.store, each.version, each.age_s) for each in statuses)
+    report.processes.append(ProcessInfo(os.getpid(), service_of(report), now, settings))
     return report
 
 
-def _stores() -> dict[str, StoreReport]:
-    """Return the stores by name; filled from the live settings of this process."""
-    return {}
+DECLARED: Final = "declared"
+"""The version of the settings of a process that runs what code declares and nothing else."""
+
+
+def _stores(statuses: Iterable[Status]) -> dict[str, StoreReport]:
+    """Return the stores of live settings that this process follows, by name."""
+    stores: dict[str, StoreReport] = {}
+    for each in statuses:
+        mine = StoreReport(
+            each.store, {each.version or DECLARED: 1}, each.age_s, int(each.reachable is False), each.rejected
+        )
+        stores.setdefault(each.store, StoreReport(each.store)).add(mine)
+    return stores
 
 
 _inherited_errors: Counts = {}

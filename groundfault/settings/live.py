@@ -168,6 +168,9 @@ class LiveSettings:
 
     def _end_threads(self) -> None:
         self._readings.put(None)
+        self._end_reader()
+
+    def _end_reader(self) -> None:
         if (reader := self._reader) is not None:
             reader.stop()
 
@@ -198,6 +201,7 @@ class LiveSettings:
             except Empty:
                 reading = _NOTHING_READ
             if reading is None or readings is not self._readings:
+                self._end_reader()  # also one that has been made since the end was called
                 return
             if reading is not _NOTHING_READ:
                 self._guarded(partial(self._take, reading))
@@ -242,8 +246,8 @@ class LiveSettings:
                 cold=standing.version is None,
                 clock=self._clock,
             )
+            self._reader = reader  # first: it may be told to stop before it has begun
             reader.start()
-            self._reader = reader
 
 
 _NOTHING_READ: Final = Reading()

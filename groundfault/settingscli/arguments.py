@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from groundfault.settingscli.moments import duration, moment
-from groundfault.settingscli.processes import Reports, no_reports
+from groundfault.settingscli.processes import Reports, reported
 from groundfault.settingscli.values import assignment
 
 __all__ = ["VARIABLE", "add_to"]
@@ -22,10 +22,10 @@ _CODES: Final = (
 )
 
 
-def add_to(commands: Any, *, reports: Reports = no_reports) -> None:
+def add_to(commands: Any, *, reports: Reports = reported) -> None:
     """Add ``settings`` to the subparsers of ``groundfault``.
 
-    ``reports`` is asked which version the live processes of this host run. Default: nothing is known of them.
+    ``reports`` is asked which version the live processes of this host run. Default: their reports say it.
     """
     settings = commands.add_parser(
         "settings",

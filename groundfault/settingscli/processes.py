@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from groundfault._clock import wall
+from groundfault.errors import GroundFaultError
+from groundfault.metrics.rundir import named_directory, read
 from groundfault.settingscli.moments import span
 from groundfault.settingscli.terminal import Terminal
 from groundfault.settingscli.values import printable
 
-__all__ = ["Report", "Reports", "Running", "no_reports", "running_versions", "show_running", "unknown_services"]
+__all__ = ["Report", "Reports", "Running", "reported", "running_versions", "show_running", "unknown_services"]
 
 Report = tuple[int, str, str, str | None, float | None]
 """Process id, service, the store's name, the version in force (None: none yet), seconds since it was last confirmed."""
@@ -28,9 +31,19 @@ class Running:
     age_s: float | None
 
 
-def no_reports() -> Iterable[Report]:
-    """Return nothing: what is known where processes write no reports."""
-    return ()
+def reported() -> Iterable[Report]:
+    """Return what the processes of this host report to ``GROUNDFAULT_RUN_DIR``; nothing where that says nothing."""
+    directory, now = named_directory(None), wall()
+    if directory is None:
+        return
+    try:
+        processes = read(directory, now).processes
+    except (GroundFaultError, OSError):
+        return
+    for each in processes:
+        since_s = max(0.0, now - each.written_at)
+        for store, version, age_s in each.settings:
+            yield each.pid, each.service or "-", store, version, None if age_s is None else age_s + since_s
 
 
 def running_versions(reports: Iterable[Report]) -> list[Running]:

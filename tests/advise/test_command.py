@@ -351,7 +351,7 @@ def is_group(number):
 
 
 def test_reports_of_running_processes_are_read(capsys, tmp_path):
-    writer = pytest.importorskip("groundfault.metrics.writer", reason="no process reports yet")
+    from groundfault.metrics import writer
     registry = Registry()
     entrants = Resource("contest-db", registry=registry).command("entrants", max_concurrent=7)
     for _ in range(1_200):

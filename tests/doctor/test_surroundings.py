@@ -190,7 +190,7 @@ def alive(pid):
         (RUN, Directory("/d", MINE, writable=True, system="tmpfs"), None, ""),
         (RUN, Directory("/d", 0o41777, writable=True, system="tmpfs"), "problem", "by everybody"),
         (RUN, Directory("/d", MINE, writable=True, mine=False, system="tmpfs"), "problem", "another user"),
-        (RUN, Directory("/d", None), "problem", "does not exist"),
+        (RUN, Directory("/d", None), "warning", "does not exist"),
     ],
 )
 def test_directories_that_processes_share(name, directory, verdict, words):
