@@ -153,7 +153,7 @@ class Database:
     def nothing(self, cause: str) -> StoreError:
         """Return the error that says that nothing was ever stored, and what to do."""
         return self.error(
-            f"{cause}; `groundfault settings set` creates it with a first setting, create_tables() of SQLStore without",
+            f"{cause}; the first `groundfault settings set` creates it, and so does SQLStore(...).create_tables()",
             NothingStoredError,
         )
 

@@ -105,7 +105,7 @@ def client(redis):
 
 POISONED = {
     "not JSON": (["set", "{}", "{{"], "is not JSON"),
-    "NaN": (["set", "{}", '{{"*": {{"timeout_s": NaN}}}}'], "NaN is no value"),
+    "NaN": (["set", "{}", '{{"*": {{"timeout_s": NaN}}}}'], "it holds NaN"),
     "infinite": (["set", "{}", '{{"*": {{"timeout_s": 1e999}}}}'], "too large for a float"),
     "null": (["set", "{}", '{{"*": {{"timeout_s": null}}}}'], "is null"),
     "an array": (["set", "{}", "[]"], "must be a table of scopes"),

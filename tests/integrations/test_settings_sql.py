@@ -158,9 +158,9 @@ def test_an_engine_of_coroutines_is_refused(path):
 
 
 POISONED = {
-    "not JSON": ("update {}entries set value = '0.5s'", "value at .*timeout_s.* is not JSON"),
-    "NaN": ("update {}entries set value = 'NaN'", "value at .* NaN is no value"),
-    "infinite": ("update {}entries set value = '-1e999'", "-1e999 is too large for a float"),
+    "not JSON": ("update {}entries set value = '0.5s'", "value at .*timeout_s: it is not JSON"),
+    "NaN": ("update {}entries set value = 'NaN'", "it holds NaN"),
+    "infinite": ("update {}entries set value = '-1e999'", "-1e999, which is too large for a float"),
     "null": ("update {}entries set value = 'null'", "timeout_s' is null"),
     "endless number": ("update {}entries set value = printf('%.*c', 5000, '9')", "Exceeds the limit"),
     "nested": ("update {}entries set value = printf('%.*c', 60000, '[')", "is nested too deeply"),
