@@ -63,6 +63,7 @@ class Overlays:
         self._shedders = None if shedders is None else tuple(shedders)
         self._wall_clock = wall_clock
         self._laid = _Laid(Document(""), self.service)  # swapped as a whole
+        self._checked: _Laid | None = None
         self._renewed_at = wall_clock()
         self._ends_at: float | None = None
 
@@ -113,10 +114,10 @@ class Overlays:
         Neither now nor when one override after the other has ended. It must have been validated.
         """
         now = self._wall_clock()
-        table = Table(document, self.service)
+        self._checked = _Laid(document, self.service)
         for registry in self._registries:
             for command in registry.commands():
-                entries = table.for_command(command.resource, command.name)
+                entries = self._checked.table.for_command(command.resource, command.name)
                 _check(f"{command.resource}/{command.name}", command.declared, entries, now)
         for shedder in self.shedders():
             entries = Table(document, shedder.declared.service).for_shedder()
@@ -124,7 +125,8 @@ class Overlays:
 
     def lay(self, document: Document) -> None:
         """Lay a document that was checked over everything; whoever it does not fit after all stays as declared."""
-        self._laid = _Laid(document, self.service)
+        checked, self._checked = self._checked, None
+        self._laid = checked if checked is not None and checked.document is document else _Laid(document, self.service)
         self.renew()
 
     def renew(self) -> None:

@@ -12,9 +12,11 @@ Nothing here reads a clock, holds a lock or does I/O.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
+from operator import itemgetter
 from typing import Any, Final
 
 from groundfault.errors import SettingsError
@@ -60,6 +62,10 @@ def path_of(entry: Entry | Change) -> str:
     return f"{entry.scope}:{entry.name}"
 
 
+_Ranked = tuple[int, Entry]
+_first: Final = itemgetter(0)
+
+
 # --- scopes -----------------------------------------------------------------------------------------------------------
 
 
@@ -95,10 +101,11 @@ class Table:
     """A document as one service looks things up in it."""
 
     def __init__(self, document: Document, service: str) -> None:
-        self._named: dict[tuple[str, ...], list[Entry]] = {}  # scopes without a pattern behind the service's
-        self._patterns: dict[str, list[Entry]] = {}
+        ranked = sorted(document.entries, key=lambda entry: _rank(entry.scope))
+        self._named: dict[tuple[str, ...], list[_Ranked]] = {}  # by what stands behind the service, if no pattern does
+        self._patterns: dict[tuple[str, ...], list[_Ranked]] = {}
         self._server: list[Entry] = []
-        for entry in sorted(document.entries, key=lambda entry: _rank(entry.scope)):
+        for rank, entry in enumerate(ranked):
             if entry.name not in LIVE:
                 continue
             head, *rest = entry.scope.split("/")
@@ -107,10 +114,11 @@ class Table:
             if entry.name.startswith(SERVER):
                 if not rest:
                     self._server.append(entry)
-            elif all(_WILD.isdisjoint(part) for part in rest):
-                self._named.setdefault(tuple(rest), []).append(entry)
             else:
-                self._patterns.setdefault("/".join(rest), []).append(entry)
+                group = self._named if all(_WILD.isdisjoint(part) for part in rest) else self._patterns
+                group.setdefault(tuple(rest), []).append((rank, entry))
+        # Compiled, for one document may have a thousand of them, and one process a thousand commands.
+        self._compiled = [([re.compile(translate(part)).match for part in each], each) for each in self._patterns]
 
     def for_shedder(self) -> list[Entry]:
         """Return all entries for the shedders of the service, the more specific the later."""
@@ -118,12 +126,13 @@ class Table:
 
     def for_command(self, resource: str, command: str) -> list[Entry]:
         """Return all entries for one command, the more specific the later."""
-        found = [self._named.get(place, ()) for place in ((), (resource,), (resource, command))]
-        patterns = [entries for scope, entries in self._patterns.items() if _matches(scope, (resource, command))]
-        entries = [entry for group in (*found, *patterns) for entry in group]
-        if patterns or sum(map(bool, found)) > 1:
-            entries.sort(key=lambda entry: _rank(entry.scope))
-        return entries
+        place = (resource, command)
+        found = [*self._named.get((), ()), *self._named.get(place[:1], ()), *self._named.get(place, ())]
+        for matches, each in self._compiled:
+            if all(match(part) for match, part in zip(matches, place, strict=False)):
+                found += self._patterns[each]
+        found.sort(key=_first)
+        return [entry for _, entry in found]
 
 
 def in_force(entries: Iterable[Entry], now: float) -> dict[str, Entry]:

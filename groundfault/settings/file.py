@@ -28,7 +28,7 @@ __all__ = ["FileStore"]
 
 _LOOK_S: Final = 0.4
 _SETTLE_S: Final = 0.1
-_TRIES: Final = 8
+_TRIES: Final = 6
 _LOCK_S: Final = 5.0
 _FRESH_NS: Final = 2_000_000_000  # a file changed twice within a tick of its file system's clock looks unchanged
 _BY_HAND: Final = "unknown"
@@ -82,19 +82,19 @@ class FileStore:
         if known is not None and known == self._version and self._signature and self._signature == self._look():
             return None
         data, seen = self._read(settled=known is None)
-        if len(data) > MAX_BYTES:
-            version = _hash(repr(seen).encode())
-            if version == known:
-                return None
-            raise MalformedError(f"{self.name} must be at most {MAX_BYTES} bytes, not {seen[1]}", version)
-        version = _hash(data)
+        too_large = len(data) > MAX_BYTES
+        version = _hash(repr(seen).encode() if too_large else data)
         fresh = abs(self._wall_clock() * 1e9 - seen[0]) < _FRESH_NS
         self._signature, self._version = None if fresh else seen, version
-        return None if version == known else self._parsed(data, version)
+        if version == known:
+            return None
+        if too_large:
+            raise MalformedError(f"{self.name} must be at most {MAX_BYTES} bytes, not {seen[1]}", version)
+        return self._parsed(data, version)
 
     def wait(self, timeout_s: float) -> None:
         """Return when the file has another time, size or place on the disk, or after ``timeout_s``."""
-        before = self._look()
+        before = self._signature or self._look()
         ends_at = self._clock() + timeout_s
         while (left_s := ends_at - self._clock()) > 0:
             self._sleep(min(left_s, _LOOK_S))

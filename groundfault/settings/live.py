@@ -39,6 +39,7 @@ __all__ = ["LiveSettings", "Status", "install", "installed", "live_settings"]
 
 _LONGEST_TICK_S: Final = 1.0
 _END_S: Final = 5.0
+_LONGEST_S: Final = 3600.0
 
 
 class LiveSettings:
@@ -301,5 +302,5 @@ def _maker(store: str | SettingsStore | Callable[[], SettingsStore]) -> Callable
 
 
 def _check_time(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 3600:  # noqa: PLR2004  an hour
-        raise SettingsError(f"{name} must be a number above 0 and at most 3600, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_S:
+        raise SettingsError(f"{name} must be a number above 0 and at most {_LONGEST_S:g}, not {value!r}")
