@@ -61,11 +61,19 @@ def value_from_json(text: Any) -> Any:
 def json_from(text: str | bytes) -> Any:
     """Return what JSON of any length says, without NaN and what is no number for Python."""
     try:
-        return json.loads(text, parse_constant=_refused, parse_float=_finite)
+        return json.loads(text, parse_constant=_refused, parse_float=_finite, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):  # else the last one would win, and nobody would notice
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it says {_shown(next(key for key in keys if keys.count(key) > 1))} twice")
+    return found
 
 
 def _refused(name: str) -> Any:

@@ -108,7 +108,7 @@ class Tables:
         )
 
     def create(self, engine: Engine) -> None:
-        """Create what is missing, in any number of processes at once; where nothing is, no right to create is needed."""
+        """Create what is missing, in any number of processes at once; where nothing is, no right to is needed."""
         looked_at = inspect(engine)
         if not all(looked_at.has_table(table.name) for table in (self.version, self.entries, self.revisions)):
             self._create(engine)

@@ -25,6 +25,7 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 
 from groundfault._clock import Clock, monotonic, wall
 from groundfault.errors import SettingsError
+from groundfault.integrations import _settings_forks  # noqa: F401  for what it imports before any fork
 from groundfault.integrations import _settings_records as records
 from groundfault.settings.document import MAX_BYTES
 from groundfault.settings.store import (

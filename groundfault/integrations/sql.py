@@ -132,9 +132,7 @@ class SQLStore:
             time.sleep(timeout_s)
             return
         if self._listener is None or self._listener[0] != os.getpid():
-            from groundfault.integrations._sql_postgres import Listener  # noqa: PLC0415  psycopg need not be installed
-
-            self._listener = os.getpid(), Listener(self._database.connect, self._tables.channel)
+            self._listener = os.getpid(), self._database.listener(self._tables.channel)
         self._listener[1].wait(timeout_s)
 
     def close(self) -> None:

@@ -108,6 +108,7 @@ POISONED = {
     "NaN": (["set", "{}", '{{"*": {{"timeout_s": NaN}}}}'], "it holds NaN"),
     "infinite": (["set", "{}", '{{"*": {{"timeout_s": 1e999}}}}'], "too large for a float"),
     "null": (["set", "{}", '{{"*": {{"timeout_s": null}}}}'], "is null"),
+    "twice": (["set", "{}", '{{"*": {{"timeout_s": 1, "timeout_s": 2}}}}'], "it says 'timeout_s' twice"),
     "an array": (["set", "{}", "[]"], "must be a table of scopes"),
     "no table": (["set", "{}", '{{"*": 1}}'], "must be a table of settings"),
     "no moment": (["set", "{}", '{{"*": {{"timeout_s": {{"value": 1, "until": "soon"}}}}}}'], "until must be"),
