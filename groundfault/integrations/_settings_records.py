@@ -52,30 +52,38 @@ def value_to_json(value: Any) -> str:
 def value_from_json(text: Any) -> Any:
     """Return the value that the JSON says; NaN, infinite and endless ones are refused."""
     if not isinstance(text, str):
-        raise ValueError(f"is no text but {type(text).__name__}")  # noqa: TRY004  whatever is wrong is a ValueError here
+        raise ValueError(f"it is no text but {type(text).__name__}")  # noqa: TRY004  whatever is wrong is a ValueError here
     if len(text) > MAX_BYTES:
-        raise ValueError(f"is longer than {MAX_BYTES} characters")
+        raise ValueError(f"it is longer than {MAX_BYTES} characters")
     return json_from(text)
 
 
 def json_from(text: str | bytes) -> Any:
     """Return what JSON of any length says, without NaN and what is no number for Python."""
     try:
-        return json.loads(text, parse_constant=_refused, parse_float=_finite)
+        return json.loads(text, parse_constant=_refused, parse_float=_finite, object_pairs_hook=_once)
     except RecursionError:
-        raise ValueError("is nested too deeply") from None
+        raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error}") from None
+        raise ValueError(f"it is not JSON: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):  # else the last one would win, and nobody would notice
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it says {_shown(next(key for key in keys if keys.count(key) > 1))} twice")
+    return found
 
 
 def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is no value of a setting")
+    raise ValueError(f"it holds {name}, which is no value of a setting")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:_SHOWN]} is too large for a float")
+        raise ValueError(f"it holds {text[:_SHOWN]}, which is too large for a float")
     return value
 
 
@@ -121,7 +129,7 @@ def document_from_json(text: Any) -> tuple[Entry, ...]:
     """Return the entries of a document in the form of JSON files."""
     entries = parse(value_from_json(text), "").entries
     if len(entries) > MAX_KEYS:
-        raise ValueError(f"holds {len(entries)} settings, and {MAX_KEYS} are allowed")
+        raise ValueError(f"it holds {len(entries)} settings, and {MAX_KEYS} are allowed")
     return tuple(entry_of(entry.scope, entry.name, entry.value, entry.expires_at) for entry in entries)
 
 

@@ -6,6 +6,7 @@ Whatever goes wrong leaves here as a StoreError that names the database and hold
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -16,11 +17,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from groundfault.errors import SettingsError
+from groundfault.integrations._settings_forks import Undivided
 from groundfault.integrations._settings_records import cause_of
 from groundfault.settings.store import NothingStoredError, StoreError
 
 if TYPE_CHECKING:
-    from groundfault.integrations._sql_postgres import PatientConnection
+    from groundfault.integrations._sql_postgres import Listener
 
 __all__ = ["Database"]
 
@@ -47,12 +49,17 @@ class Database:
         self._timeout_s = timeout_s
         self._pid: int | None = None
         self.patient: Final = self.own and self.url.drivername == "postgresql+psycopg"
+        # By name, for psycopg need not be installed for others; and now, for the same reason as the engine below.
+        self._postgres: Any = import_module("groundfault.integrations._sql_postgres") if self.patient else None
+        self._undivided = Undivided() if self.url.get_backend_name() == "sqlite" else nullcontext
         # The file that is ours to make; whoever writes a file: URL knows what SQLite does with it.
         self.file: Final = (
             self.url.database or ""
             if self.own and self.url.get_backend_name() == "sqlite" and "uri" not in self.url.query
             else None
         )
+        if self._engine is None:
+            self._engine = self._made()  # now, for what this imports is not to be imported while the process forks
 
     # --- connections --------------------------------------------------------------------------------------------------
 
@@ -88,7 +95,11 @@ class Database:
             pool_pre_ping=True,  # it may have been idle for longer than some firewall remembers
         )
         if self.patient:
-            event.listen(engine, "do_connect", _connect_patiently)
+            event.listen(
+                engine,
+                "do_connect",
+                lambda _dialect, _record, args, kwargs: self._postgres.PatientConnection.open(*args, **kwargs),
+            )
         return engine
 
     @contextmanager
@@ -107,7 +118,7 @@ class Database:
     def errors(self, seconds: float) -> Iterator[None]:
         """Limit the time, and turn whatever goes wrong into a StoreError."""
         try:
-            with self._limit(seconds):
+            with self._undivided(), self._limit(seconds):
                 yield
         except StoreError:
             raise
@@ -120,23 +131,22 @@ class Database:
             raise self.error(error) from None
 
     def _limit(self, seconds: float) -> AbstractContextManager[None]:
-        if not self.patient:
-            return nullcontext()
-        from groundfault.integrations._sql_postgres import patience  # noqa: PLC0415  psycopg need not be installed
-
-        return patience.within(seconds)
+        return self._postgres.patience.within(seconds) if self.patient else nullcontext()
 
     def _is_empty(self, seconds: float) -> bool:
         try:
-            with self._limit(seconds):
+            with self._undivided(), self._limit(seconds):
                 return not look_at(self.engine()).has_table(self._table)
         except Exception:  # noqa: BLE001  then something else is wrong with it, which is known already
             return False
 
-    def connect(self) -> "PatientConnection":
-        """Open one more connection, beside the engine's."""
+    def listener(self, channel: str) -> "Listener":
+        """Return what hears of changes, on one more connection, beside the engine's."""
         args, kwargs = self.engine().dialect.create_connect_args(self.url)
-        return _connect_patiently(None, None, args, kwargs)  # type: ignore[no-any-return]  # it is one, untyped as an event
+        made: Listener = self._postgres.Listener(
+            lambda: self._postgres.PatientConnection.open(*args, **kwargs), channel
+        )
+        return made
 
     def close(self) -> None:
         """Let go of this process's connections; an engine of the application's is left as it is."""
@@ -153,15 +163,9 @@ class Database:
     def nothing(self, cause: str) -> StoreError:
         """Return the error that says that nothing was ever stored, and what to do."""
         return self.error(
-            f"{cause}; `groundfault settings set` creates it with a first setting, create_tables() of SQLStore without",
+            f"{cause}; the first `groundfault settings set` creates it, and so does SQLStore(...).create_tables()",
             NothingStoredError,
         )
-
-
-def _connect_patiently(_dialect: Any, _record: Any, args: Any, kwargs: Any) -> Any:
-    from groundfault.integrations._sql_postgres import PatientConnection  # noqa: PLC0415  psycopg need not be installed
-
-    return PatientConnection.open(*args, **kwargs)
 
 
 def _url_of(given: URL | str) -> URL:
@@ -178,6 +182,10 @@ def _url_of(given: URL | str) -> URL:
     except ArgumentError as error:
         raise SettingsError(f"SQLAlchemy has no dialect {url.drivername} for the settings store: {error}") from None
     _must_be_plain(dialect)
+    try:
+        dialect.import_dbapi()
+    except ImportError as error:
+        raise ImportError(f"a settings store at {url.drivername}:// needs its driver: {error}") from error
     if url.get_backend_name() == "sqlite" and "uri" not in url.query:
         if not url.database or url.database == ":memory:":
             raise SettingsError("a SQLite settings store needs a file: sqlite:////var/lib/groundfault/settings.db")

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     func,
     insert,
+    inspect,
     select,
     true,
 )
@@ -107,7 +108,15 @@ class Tables:
         )
 
     def create(self, engine: Engine) -> None:
-        """Create what is missing. Any number of processes may do so at once."""
+        """Create what is missing, in any number of processes at once; where nothing is, no right to is needed."""
+        looked_at = inspect(engine)
+        if not all(looked_at.has_table(table.name) for table in (self.version, self.entries, self.revisions)):
+            self._create(engine)
+        with suppress(IntegrityError), engine.begin() as connection:  # it: somebody else was faster
+            if connection.execute(self.which_version()).first() is None:
+                connection.execute(insert(self.version).values(id=_ONLY, number=0, version=NOTHING_YET))
+
+    def _create(self, engine: Engine) -> None:
         if engine.dialect.name == "sqlite":
             with engine.connect() as connection:  # outside of any transaction; the file remembers it
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -116,9 +125,6 @@ class Tables:
                 connection.execute(select(func.pg_advisory_xact_lock(_CREATING)))
             for table in (self.version, self.entries, self.revisions):
                 connection.execute(CreateTable(table, if_not_exists=True))
-        with suppress(IntegrityError), engine.begin() as connection:  # it: somebody else was faster
-            if connection.execute(self.which_version()).first() is None:
-                connection.execute(insert(self.version).values(id=_ONLY, number=0, version=NOTHING_YET))
 
 
 def create_file(name: str) -> None:

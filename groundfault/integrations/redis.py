@@ -25,6 +25,7 @@ except ImportError as missing:  # pragma: no cover  shown only where the extra i
 
 from groundfault._clock import Clock, monotonic, wall
 from groundfault.errors import SettingsError
+from groundfault.integrations import _settings_forks  # noqa: F401  for what it imports before any fork
 from groundfault.integrations import _settings_records as records
 from groundfault.settings.document import MAX_BYTES
 from groundfault.settings.store import (
@@ -41,6 +42,8 @@ from groundfault.settings.store import (
 __all__ = ["RedisStore"]
 
 _MAX_VERSION: Final = 64
+_CHEAP_S: Final = 2.0
+_DEAR_S: Final = 10.0
 _AGAIN_S: Final = 5.0
 _HERD_S: Final = 0.2
 
@@ -61,6 +64,8 @@ class RedisStore:
     clock: returns seconds since 1970, for the history; for tests.
 
     Nothing is opened before it is used, and a forked child opens its own.
+    ``longest_retry_s``: how long whoever follows the store may pause after a failure: 10.0, and 2.0 where there is no
+    document yet, for then a look costs next to nothing.
     Raises :class:`~groundfault.errors.SettingsError` for arguments that make no sense.
     """
 
@@ -97,6 +102,7 @@ class RedisStore:
         self._subscription: Any = None
         self._reached = False
         self._again_at = float("-inf")
+        self.longest_retry_s = _DEAR_S
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -122,7 +128,8 @@ class RedisStore:
         try:
             with self._errors():
                 document = self._load(known)
-        except StoreError:
+        except StoreError as error:
+            self.longest_retry_s = _CHEAP_S if isinstance(error, NothingStoredError) else _DEAR_S
             self._unsubscribe()  # what cannot be read will not say that it has changed
             raise
         self._reached = True
@@ -357,4 +364,4 @@ def _text(answer: Any) -> str:
     try:
         return answer if isinstance(answer, str) else bytes(answer).decode()
     except UnicodeDecodeError:
-        raise ValueError("is not UTF-8") from None
+        raise ValueError("it is not UTF-8") from None

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["SQLStore"]
 
 _PREFIX: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}", re.ASCII)
+_CHEAP_S: Final = 2.0
+_DEAR_S: Final = 10.0
 _WRITE_S: Final = 10.0  # a person waits for it, and another writer may hold the row
 
 
@@ -58,10 +60,12 @@ class SQLStore:
     table_prefix: lower-case letters, digits and underscores, 40 at most. Default ``groundfault_``.
     create: whether the first :meth:`write` creates the tables, and SQLite's file. Default true.
     listen: whether PostgreSQL is to say when something has changed (LISTEN), on a second connection. Default true.
-    timeout_s: how long :meth:`load` waits for PostgreSQL, and for a lock in SQLite. Default 3.0, at least 0.1.
+    timeout_s: how long :meth:`load` waits for PostgreSQL, and for a lock in SQLite. Default 2.0, at least 0.1.
     clock: returns seconds since 1970, for the history; for tests.
 
     Nothing is opened before it is used, and a forked child opens its own.
+    ``longest_retry_s``: how long whoever follows the store may pause after a failure: 10.0, and 2.0 where there is no
+    document yet or the store is a file, for then a look costs next to nothing.
     Raises :class:`~groundfault.errors.SettingsError` for arguments that make no sense.
     """
 
@@ -72,7 +76,7 @@ class SQLStore:
         table_prefix: str = "groundfault_",
         create: bool = True,
         listen: bool = True,
-        timeout_s: float = 3.0,
+        timeout_s: float = 2.0,
         clock: Clock = wall,
     ) -> None:
         if not _PREFIX.fullmatch(table_prefix):
@@ -87,6 +91,7 @@ class SQLStore:
         self._clock = clock
         self._listener: tuple[int, Listener] | None = None  # and the process whose it is
         self._reached = False
+        self.longest_retry_s = _DEAR_S
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -113,7 +118,9 @@ class SQLStore:
             with self._database.begin(self._timeout_s) as connection:
                 version = self._version_in(connection)
                 document = None if version == known else self._document_in(connection, version)
-        except StoreError:
+        except StoreError as error:
+            cheap = isinstance(error, NothingStoredError) or self._database.file is not None
+            self.longest_retry_s = _CHEAP_S if cheap else _DEAR_S
             self._stop_listening()  # what cannot be read will not say that it has changed
             raise
         self._reached = True
@@ -125,9 +132,7 @@ class SQLStore:
             time.sleep(timeout_s)
             return
         if self._listener is None or self._listener[0] != os.getpid():
-            from groundfault.integrations._sql_postgres import Listener  # noqa: PLC0415  psycopg need not be installed
-
-            self._listener = os.getpid(), Listener(self._database.connect, self._tables.channel)
+            self._listener = os.getpid(), self._database.listener(self._tables.channel)
         self._listener[1].wait(timeout_s)
 
     def close(self) -> None:
@@ -281,4 +286,4 @@ def _entry_in(row: Sequence[Any]) -> Entry:
     try:
         return records.entry_of(scope, name, records.value_from_json(value), expires_at)
     except ValueError as error:
-        raise ValueError(f"the value at {entry.scope}:{entry.name} {error}") from None
+        raise ValueError(f"the value at {entry.scope}:{entry.name}: {error}") from None

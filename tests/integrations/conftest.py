@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import create_server
 
@@ -129,11 +129,13 @@ def _newest_postgres() -> Path | None:
     return places[-1].parent if places else None
 
 
-@pytest.fixture(scope="session")
-def _one_postgres() -> Iterator[Postgres]:
+@contextmanager
+def new_postgres() -> Iterator[Postgres | None]:
+    """Make a server that is not started yet, and remove it; None where there is no PostgreSQL."""
     programs = _newest_postgres()
     if programs is None:
-        pytest.skip("no PostgreSQL server on this machine")
+        yield None
+        return
     # Not below pytest's own folder: another user may not look into that, and a socket's path has to be short.
     place = Path(tempfile.mkdtemp(prefix="gf-pg-"))
     if os.geteuid() == 0:
@@ -148,6 +150,29 @@ def _one_postgres() -> Iterator[Postgres]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+@contextmanager
+def new_redis() -> Iterator[Redis | None]:
+    """Make a server that is not started yet, and remove it; None where there is no Redis."""
+    program = shutil.which("redis-server")
+    if program is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="gf-redis-") as place:
+        server = Redis(program, Path(place))
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def _one_postgres() -> Iterator[Postgres]:
+    with new_postgres() as server:
+        if server is None:
+            pytest.skip("no PostgreSQL server on this machine")
+        yield server
+
+
 @pytest.fixture
 def postgres(_one_postgres: Postgres) -> Postgres:
     """Return PostgreSQL, running."""
@@ -156,13 +181,11 @@ def postgres(_one_postgres: Postgres) -> Postgres:
 
 
 @pytest.fixture(scope="session")
-def _one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("no Redis server on this machine")
-    server = Redis(program, tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop(signal.SIGTERM)
+def _one_redis() -> Iterator[Redis]:
+    with new_redis() as server:
+        if server is None:
+            pytest.skip("no Redis server on this machine")
+        yield server
 
 
 @pytest.fixture(name="redis")

@@ -91,7 +91,7 @@ def test_a_server_that_accepts_and_says_nothing_is_waited_for_about_a_second():
 @pytest.fixture
 def store(redis):
     """Return a store with one setting in it."""
-    store = RedisStore(redis.url, key=f"redis:{next(_numbers)}", keep=3)
+    store = RedisStore(redis.url, key=f"redis:{next(_numbers)}", keep=3, timeout_s=0.5)
     store.first = put(store)
     yield store
     store.close()
@@ -105,9 +105,10 @@ def client(redis):
 
 POISONED = {
     "not JSON": (["set", "{}", "{{"], "is not JSON"),
-    "NaN": (["set", "{}", '{{"*": {{"timeout_s": NaN}}}}'], "NaN is no value"),
+    "NaN": (["set", "{}", '{{"*": {{"timeout_s": NaN}}}}'], "it holds NaN"),
     "infinite": (["set", "{}", '{{"*": {{"timeout_s": 1e999}}}}'], "too large for a float"),
     "null": (["set", "{}", '{{"*": {{"timeout_s": null}}}}'], "is null"),
+    "twice": (["set", "{}", '{{"*": {{"timeout_s": 1, "timeout_s": 2}}}}'], "it says 'timeout_s' twice"),
     "an array": (["set", "{}", "[]"], "must be a table of scopes"),
     "no table": (["set", "{}", '{{"*": 1}}'], "must be a table of settings"),
     "no moment": (["set", "{}", '{{"*": {{"timeout_s": {{"value": 1, "until": "soon"}}}}}}'], "until must be"),
@@ -232,7 +233,7 @@ def test_a_server_that_comes_back_without_what_it_held_takes_nothing_away(store,
 
 
 @pytest.mark.e2e
-def test_who_may_do_the_least_reads_and_hears_and_a_wrong_password_is_not_told(store, redis, client):
+def test_the_rights_that_the_documentation_names_suffice_and_a_wrong_password_is_not_told(store, redis, client):
     key = store._document
     client.execute_command(
         *("acl", "setuser", "reader", "reset", "on", ">right-0ne", f"~{key}", f"~{key}:version", f"&{key}:changed"),
@@ -246,6 +247,13 @@ def test_who_may_do_the_least_reads_and_hears_and_a_wrong_password_is_not_told(s
     with pytest.raises(StoreError, match="no permissions"):
         reader.history()
     reader.close()
+    client.execute_command(
+        *("acl", "setuser", "writer", "reset", "on", ">right-0ne", f"~{key}*", f"&{key}:changed"),
+        *("+getrange", "+multi", "+exec", "+watch", "+unwatch", "+set", "+lpush", "+ltrim", "+lrange", "+publish"),
+    )
+    writer = RedisStore(f"redis://writer:right-0ne@127.0.0.1:{redis.port}/0", key=key)
+    assert put(writer, 0.6, store.first) == writer.load(None).version == writer.history()[0].version
+    writer.close()
     stranger = RedisStore(f"redis://reader:hunter2@127.0.0.1:{redis.port}/0", key=key)
     with pytest.raises(StoreError, match="AuthenticationError: ") as caught:
         stranger.load(None)

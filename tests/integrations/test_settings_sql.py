@@ -158,9 +158,9 @@ def test_an_engine_of_coroutines_is_refused(path):
 
 
 POISONED = {
-    "not JSON": ("update {}entries set value = '0.5s'", "value at .*timeout_s.* is not JSON"),
-    "NaN": ("update {}entries set value = 'NaN'", "value at .* NaN is no value"),
-    "infinite": ("update {}entries set value = '-1e999'", "-1e999 is too large for a float"),
+    "not JSON": ("update {}entries set value = '0.5s'", "value at .*timeout_s: it is not JSON"),
+    "NaN": ("update {}entries set value = 'NaN'", "it holds NaN"),
+    "infinite": ("update {}entries set value = '-1e999'", "-1e999, which is too large for a float"),
     "null": ("update {}entries set value = 'null'", "timeout_s' is null"),
     "endless number": ("update {}entries set value = printf('%.*c', 5000, '9')", "Exceeds the limit"),
     "nested": ("update {}entries set value = printf('%.*c', 60000, '[')", "is nested too deeply"),
@@ -363,19 +363,46 @@ def test_a_wrong_password_is_said_without_it(postgres):
             admin.execute("select pg_reload_conf()")
 
 
+AUDIT = """
+select actor, pair->0->2, pair->1->2 from {}revisions, jsonb_array_elements(changes::jsonb) as pair
+ where coalesce(pair->1->>0, pair->0->>0) = '*' and coalesce(pair->1->>1, pair->0->>1) = 'timeout_s'
+ order by number desc
+"""
+
+
 @pytest.mark.e2e
-def test_who_may_only_read_reads_and_hears(fleet, postgres):
+def test_the_rights_that_the_documentation_names_suffice_and_so_does_its_query(postgres):
+    prefix = f"rights_{next(_numbers)}_"
+
+    def of(role):
+        return SQLStore(postgres.url.replace("postgres@", f"{role}@"), table_prefix=prefix)
+
+    owner = of("postgres")
+    owner.create_tables()
     with psycopg.connect(postgres.conninfo, autocommit=True) as admin:
-        admin.execute("drop role if exists reader")
-        admin.execute("create role reader login")
-        tables = f"{fleet._tables.version.name}, {fleet._tables.entries.name}"
-        admin.execute(f"grant select on {tables} to reader")
-        reader = SQLStore(
-            postgres.url.replace("postgres@", "reader@"), table_prefix=fleet._tables.channel.removesuffix("changed")
-        )
-        assert reader.load(None).version == fleet.first
+        for role, rights in {
+            "settings_reader": {"version": "select", "entries": "select"},
+            "settings_writer": {
+                "version": "select, update",
+                "entries": "select, insert, delete",
+                "revisions": "select, insert",
+            },
+        }.items():
+            admin.execute(f"drop role if exists {role}")
+            admin.execute(f"create role {role} login")
+            for table, granted in rights.items():
+                admin.execute(f"grant {granted} on {prefix}{table} to {role}")
+        reader, writer = of("settings_reader"), of("settings_writer")
+        first = put(writer)
+        second = put(writer, 0.8, first)
+        assert reader.load(None).version == second
         assert seconds_of(lambda: reader.wait(BOUND_S)) < BOUND_S / 2
         with pytest.raises(StoreError, match="permission denied"):
-            put(reader, 0.6, fleet.first)
-        reader.close()
-        admin.execute("drop owned by reader")
+            put(reader, 0.6, second)
+        with pytest.raises(StoreError, match="permission denied"):
+            reader.history()
+        assert writer.at(first).entries[0].value == 0.5
+        assert admin.execute(AUDIT.format(prefix)).fetchall() == [("gronk", 0.5, 0.8), ("gronk", None, 0.5)]
+        for store in (owner, reader, writer):
+            store.close()
+        admin.execute("drop owned by settings_reader, settings_writer")
