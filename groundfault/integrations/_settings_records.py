@@ -87,8 +87,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def entry_of(scope: Any, name: Any, value: Any, expires_at: Any) -> Entry:
-    """Return the entry; scope, name and time of expiry are checked, the value is what JSON held."""
+def entry_of(scope: Any, name: Any, value: Any, expires_at: Any, then: Any) -> Entry:
+    """Return the entry; scope, name and time of expiry are checked, the values are what JSON held."""
     for what, text in (("scope", scope), ("name", name)):
         if not isinstance(text, str) or not text or len(text) > _MAX_NAME or not text.isprintable():
             raise ValueError(
@@ -98,11 +98,14 @@ def entry_of(scope: Any, name: Any, value: Any, expires_at: Any) -> Entry:
     path = f"{_shown(scope)}:{_shown(name)}"
     if value is None:
         raise ValueError(f"{path} is null; a value that is not wanted is unset")
-    if isinstance(value, Mapping):  # in the form of JSON files, that is a value with its end
-        raise ValueError(f"{path} is a table, and no setting's value is one")  # noqa: TRY004  whatever is wrong is a ValueError here
+    for each in (value, then):
+        if isinstance(each, Mapping):  # in the form of JSON files, that is a value with its end
+            raise ValueError(f"{path} is a table, and no setting's value is one")  # noqa: TRY004  whatever is wrong is a ValueError here
     if expires_at is not None and not _is_time(expires_at):
         raise ValueError(f"expires_at of {path} must be seconds between 1970 and 9999, not {_shown(expires_at)}")
-    return Entry(scope, name, value, None if expires_at is None else float(expires_at))
+    if then is not None and expires_at is None:
+        raise ValueError(f"{path} never ends, and yet something comes after it")
+    return Entry(scope, name, value, None if expires_at is None else float(expires_at), then)
 
 
 def _is_time(value: Any) -> bool:
@@ -130,7 +133,7 @@ def document_from_json(text: Any) -> tuple[Entry, ...]:
     entries = parse(value_from_json(text), "").entries
     if len(entries) > MAX_KEYS:
         raise ValueError(f"it holds {len(entries)} settings, and {MAX_KEYS} are allowed")
-    return tuple(entry_of(entry.scope, entry.name, entry.value, entry.expires_at) for entry in entries)
+    return tuple(entry_of(each.scope, each.name, each.value, each.expires_at, each.then) for each in entries)
 
 
 def changed(entries: Iterable[Entry], changes: Iterable[Change]) -> tuple[list[Entry], Differences]:
@@ -143,10 +146,11 @@ def changed(entries: Iterable[Entry], changes: Iterable[Change]) -> tuple[list[E
             after.pop(key, None)
         else:
             try:
-                value_to_json(change.value)
+                new = change.on(before.get(key))
+                value_to_json([new.value, new.then])
             except ValueError as error:
                 raise ValueError(f"{_shown(change.scope)}:{_shown(change.name)}: {error}") from None
-            after[key] = entry_of(*key, change.value, change.expires_at)
+            after[key] = entry_of(*key, new.value, new.expires_at, new.then)
     differences = tuple(
         (before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
@@ -159,7 +163,8 @@ def _same(one: Entry | None, other: Entry | None) -> bool:
     """Tell entries apart as JSON does: for Python, True and 1 and 1.0 are equal."""
     if one is None or other is None:
         return one is other
-    return one.expires_at == other.expires_at and value_to_json(one.value) == value_to_json(other.value)
+    values = [value_to_json([each.value, each.then]) for each in (one, other)]
+    return one.expires_at == other.expires_at and values[0] == values[1]
 
 
 def cause_of(error: object, secrets: Iterable[str]) -> str:
@@ -203,14 +208,14 @@ def number_of(version: str) -> int:
 
 
 def _row(row: Any) -> Entry:
-    if not isinstance(row, list) or len(row) != 4:  # noqa: PLR2004  the four that an entry has
-        raise ValueError(f"a setting in the history must be [scope, name, value, expires_at], not {_shown(row)}")
-    scope, name, value, expires_at = row
-    return entry_of(scope, name, value, expires_at)
+    if not isinstance(row, list) or len(row) != 5:  # noqa: PLR2004  the five that an entry has
+        raise ValueError(f"a setting in the history must be [scope, name, value, expires_at, then], not {_shown(row)}")
+    scope, name, value, expires_at, then = row
+    return entry_of(scope, name, value, expires_at, then)
 
 
 def _entry_to_row(entry: Entry | None) -> list[Any] | None:
-    return None if entry is None else [entry.scope, entry.name, entry.value, entry.expires_at]
+    return None if entry is None else [entry.scope, entry.name, entry.value, entry.expires_at, entry.then]
 
 
 def pairs_of(differences: Differences) -> list[Any]:

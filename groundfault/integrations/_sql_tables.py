@@ -60,6 +60,7 @@ class Tables:
             Column("name", String(255), primary_key=True),
             Column("value", Text, nullable=False),
             Column("expires_at", Double),
+            Column("then_value", Text),
         )
         self.revisions = Table(
             f"{prefix}revisions",
@@ -82,10 +83,8 @@ class Tables:
     def how_much(self) -> Executable:
         """Ask how many settings there are, and how many characters, before any of them is fetched."""
         columns = self.entries.c
-        lengths = [func.coalesce(func.length(column), 0) for column in (columns.scope, columns.name, columns.value)]
-        return select(func.count(), func.coalesce(func.sum(lengths[0] + lengths[1] + lengths[2]), 0)).select_from(
-            self.entries
-        )
+        lengths = [func.coalesce(func.length(column), 0) for column in columns if column is not columns.expires_at]
+        return select(func.count(), func.coalesce(func.sum(sum(lengths[1:], lengths[0])), 0)).select_from(self.entries)
 
     def whole_document(self) -> Executable:
         """Ask for the version and every setting in one statement, which no change can come between anywhere.
@@ -100,6 +99,7 @@ class Tables:
                 columns.name,
                 func.substr(columns.value, 1, MAX_BYTES + 1),
                 columns.expires_at,
+                func.substr(columns.then_value, 1, MAX_BYTES + 1),
             )
             .select_from(self.version.outerjoin(self.entries, true()))
             .where(self.the_row)

@@ -238,7 +238,8 @@ class SQLStore:
             connection.execute(delete(entries).where(entries.c.scope == old.scope, entries.c.name == old.name))
         if new is not None:
             row = {"scope": new.scope, "name": new.name, "expires_at": new.expires_at}
-            connection.execute(insert(entries).values(value=records.value_to_json(new.value), **row))
+            then = None if new.then is None else records.value_to_json(new.then)
+            connection.execute(insert(entries).values(value=records.value_to_json(new.value), then_value=then, **row))
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -281,9 +282,10 @@ class SQLStore:
 
 
 def _entry_in(row: Sequence[Any]) -> Entry:
-    _, scope, name, value, expires_at = row
-    entry = records.entry_of(scope, name, value, expires_at)
+    _, scope, name, value, expires_at, then = row
+    entry = records.entry_of(scope, name, value, expires_at, then)
     try:
-        return records.entry_of(scope, name, records.value_from_json(value), expires_at)
+        after = None if then is None else records.value_from_json(then)
+        return records.entry_of(scope, name, records.value_from_json(value), expires_at, after)
     except ValueError as error:
         raise ValueError(f"the value at {entry.scope}:{entry.name}: {error}") from None
