@@ -308,10 +308,11 @@ def said_of(event: Event) -> dict[str, Any]:
 
 def tamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with text that could forge a line, such as a trace id taken from a request, as a literal."""
-    return {
-        name: ascii(value[:_MAX_SHOWN]) if isinstance(value, str) and not _is_tame(value) else value
-        for name, value in values.items()
-    }
+    return {name: _tamed(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def _tamed(text: str) -> str:
+    return str(text) if _is_tame(text) else ascii(str(text)[:_MAX_SHOWN])  # a member of an enumeration is its word
 
 
 def _is_tame(text: str) -> bool:
