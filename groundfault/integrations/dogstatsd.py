@@ -37,8 +37,8 @@ from groundfault.integrations._dogstatsd_wire import (
     valid_prefix,
 )
 from groundfault.integrations._trouble import Trouble
-from groundfault.metrics.points import NOBODY, points_of
-from groundfault.metrics.report import Report, collect
+from groundfault.metrics.report import UNKNOWN, Report, collect
+from groundfault.metrics.samples import families
 from groundfault.sinks import said_of, shown
 
 __all__ = ["DogStatsD", "start"]
@@ -49,6 +49,9 @@ _LEAST_S: Final = 1.0
 _MOST_S: Final = 3600.0
 _MOST_WORKERS: Final = 1024
 _TITLED: Final = frozenset({"resource", "command", "service", "store"})
+
+OF_FILES: Final = frozenset({"groundfault.report.age", "groundfault.reports.unread"})
+"""Metrics of those who read the run directory; nothing can be said of them where each process speaks for itself."""
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -186,7 +189,8 @@ class DogStatsD:
         if sender is None:
             return  # what was counted is kept back, for totals only grow
         with sender:
-            self._send(sender, self._lines(self._source(self._clock())))
+            now = self._clock()
+            self._send(sender, self._lines(self._source(now), now))
 
     def _connect(self) -> socket.socket | None:
         """Return a socket, made anew each time: agents move, and nothing has to survive a fork."""
@@ -213,22 +217,23 @@ class DogStatsD:
         if last:  # of the last packet nobody would hear otherwise
             self._trouble.note(f"cannot send: {errno.errorcode.get(last, last)}")
 
-    def _lines(self, report: Report) -> list[bytes]:
-        lines = []
+    def _lines(self, report: Report, now: float) -> list[bytes]:
+        lines: list[bytes] = []
         gauges = self._tags
-        service = next((each.service for each in report.processes if each.service), NOBODY)
+        service = next((each.service for each in report.processes if each.service), UNKNOWN)
         if self._wants_worker:
             gauges = {**self._tags, "worker": self._number(service)}
-        for metric, labels, value in points_of(report):
-            key, name = (metric.name, labels), self._prefix + metric.dotted
-            tags = dict(zip(metric.labels, labels, strict=True))
-            if isinstance(value, Histogram):
-                lines += self._durations_since(key, name, value, {**self._tags, **tags})
-            elif metric.kind == "gauge":
-                lines.append(line(name, value, "g", {**gauges, **tags}))
-            else:
-                new = self._since(key, value)
-                if new:
+        for metric, rows in families(report, now):
+            if metric.dotted in OF_FILES:
+                continue
+            name = self._prefix + metric.dotted
+            for labels, value in rows:
+                key, tags = (metric.name, labels), dict(zip(metric.labels, labels, strict=True))
+                if isinstance(value, Histogram):
+                    lines += self._durations_since(key, name, value, {**self._tags, **tags})
+                elif metric.kind == "gauge":
+                    lines.append(line(name, value, "g", {**gauges, **tags}))
+                elif new := self._since(key, value):
                     lines.append(line(name, new, "c", {**self._tags, **tags}))
         return lines
 
