@@ -36,9 +36,9 @@ from groundfault.integrations._dogstatsd_wire import (
     tags_of,
     valid_prefix,
 )
+from groundfault.integrations._own_report import own_families
 from groundfault.integrations._trouble import Trouble
 from groundfault.metrics.report import UNKNOWN, Report, collect
-from groundfault.metrics.samples import families
 from groundfault.sinks import said_of, shown
 
 __all__ = ["DogStatsD", "start"]
@@ -49,9 +49,6 @@ _LEAST_S: Final = 1.0
 _MOST_S: Final = 3600.0
 _MOST_WORKERS: Final = 1024
 _TITLED: Final = frozenset({"resource", "command", "service", "store"})
-
-OF_FILES: Final = frozenset({"groundfault.report.age", "groundfault.reports.unread"})
-"""Metrics of those who read the run directory; nothing can be said of them where each process speaks for itself."""
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -223,9 +220,7 @@ class DogStatsD:
         service = next((each.service for each in report.processes if each.service), UNKNOWN)
         if self._wants_worker:
             gauges = {**self._tags, "worker": self._number(service)}
-        for metric, rows in families(report, now):
-            if metric.dotted in OF_FILES:
-                continue
+        for metric, rows in own_families(report, now):
             name = self._prefix + metric.dotted
             for labels, value in rows:
                 key, tags = (metric.name, labels), dict(zip(metric.labels, labels, strict=True))

@@ -10,14 +10,15 @@ from contextlib import suppress
 
 import pytest
 
-from groundfault._histogram import BOUNDS_S, Histogram
+from groundfault._histogram import BOUNDS_S
 from groundfault.breaker import Registry, Resource
 from groundfault.events import CircuitChanged, SheddingChanged, internal_errors
 from groundfault.integrations import _trouble, dogstatsd
 from groundfault.integrations._dogstatsd_wire import Address, address_of, line, packed, tags_of
+from groundfault.integrations._own_report import OF_FILES
 from groundfault.integrations.dogstatsd import DogStatsD
 from groundfault.metrics.catalogue import CATALOGUE
-from groundfault.metrics.report import CommandReport, ProcessInfo, Report, ServerReport, StoreReport, collect
+from groundfault.metrics.report import Report, collect
 from groundfault.sinks import Sinks, flush
 from groundfault.vocabulary import Reason, State
 
@@ -105,46 +106,21 @@ def made():
         each.stop()
 
 
-def histogram(*values_s):
-    result = Histogram()
-    for each in values_s:
-        result.add(each)
-    return result
-
-
-def full_report():
-    """Return a report that says something of everything."""
-    report = Report(processes=[ProcessInfo(1, "topps", 1000.0)], internal_errors={"breaker admission": 2})
-    command = CommandReport("saber", "get", {"success": 3, "shed": 1}, {"success": histogram(0.01, 0.01, 0.3)})
-    command.fallbacks, command.moves, command.states = {"served": 1}, {"closed>open": 1}, {"open": 1}
-    command.active, command.limit = 2, 5
-    report.add_command(command)
-    report.draw_edges("topps")
-    server = ServerReport("topps", {("admitted", "critical"): 5, ("queue-wait", "critical"): 2}, histogram(0.2))
-    server.callers, server.signals, server.abandoned = {("fan", "admitted"): (3, 0.5)}, {"tcp-info": 1}, 1
-    server.backlog, server.backlog_limit = 1, 100
-    report.servers["topps"] = server
-    report.stores["file"] = StoreReport("file", {"7": 1}, 2.5, rejected=1)
-    return report
-
-
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 
-def test_everything_in_the_catalogue_is_sent_under_its_name_and_labels(agent, made):
+def test_everything_in_the_catalogue_is_sent_under_its_name_and_labels(agent, made, full_report):
     made(agent, lambda now: full_report()).flush()
     labels = {}
     for name, _, kind, _, tags in agent.lines():
         labels.setdefault(name, set()).add((kind, tuple(name for name in tags if name != "worker")))
     kinds = {"counter": "c", "gauge": "g", "histogram": "d"}
     assert labels == {
-        metric.dotted: {(kinds[metric.kind], metric.labels)}
-        for metric in CATALOGUE
-        if metric.dotted not in dogstatsd.OF_FILES
+        metric.dotted: {(kinds[metric.kind], metric.labels)} for metric in CATALOGUE if metric.dotted not in OF_FILES
     }
 
 
-def test_totals_are_told_as_what_is_new(agent, made):
+def test_totals_are_told_as_what_is_new(agent, made, full_report):
     report = full_report()
     emitter = made(agent, lambda now: report)
     emitter.flush()
@@ -171,7 +147,7 @@ def test_a_total_that_shrinks_a_little_is_told_once_one_that_begins_anew_is_told
     assert total == told
 
 
-def test_durations_are_told_by_bucket_near_the_truth_and_with_the_right_mean(agent, made):
+def test_durations_are_told_by_bucket_near_the_truth_and_with_the_right_mean(agent, made, full_report, histogram):
     values_s = [0.011, 0.0101, 0.0123, *[0.0202] * 50, 3.0, 150.0, 0.0]
     report = full_report()
     report.commands["saber", "get"].durations = {"success": histogram(*values_s)}
@@ -189,7 +165,7 @@ def test_durations_are_told_by_bucket_near_the_truth_and_with_the_right_mean(age
     assert told == [(0.5, 1)]
 
 
-def test_durations_may_be_histograms_of_the_agent(agent, made):
+def test_durations_may_be_histograms_of_the_agent(agent, made, full_report):
     made(agent, lambda now: full_report(), durations="h").flush()
     assert {kind for name, _, kind, _, _ in agent.lines() if name.endswith("duration")} == {"h"}
 
@@ -200,7 +176,7 @@ def test_the_agent_finds_as_many_values_as_there_were(times):
     assert int(1 / rate) == times
 
 
-def test_gauges_carry_the_worker_and_nothing_else_does(agent, made):
+def test_gauges_carry_the_worker_and_nothing_else_does(agent, made, full_report):
     first, second = (made(agent, lambda now: full_report()) for _ in range(2))
     first.flush()
     second.flush()
@@ -212,17 +188,17 @@ def test_gauges_carry_the_worker_and_nothing_else_does(agent, made):
     assert {tags["worker"] for _, _, kind, _, tags in agent.lines() if kind == "g"} == {"0"}  # it is free again
 
 
-def test_without_the_tag_gauges_have_none(agent, made):
+def test_without_the_tag_gauges_have_none(agent, made, full_report):
     made(agent, lambda now: full_report(), worker_tag=False).flush()
     assert not any("worker" in tags for *_, tags in agent.lines())
 
 
-def test_names_can_have_a_prefix(agent, made):
+def test_names_can_have_a_prefix(agent, made, full_report):
     made(agent, lambda now: full_report(), prefix="contest.").flush()
     assert {name.split(".")[0] for name, *_ in agent.lines()} == {"contest"}
 
 
-def test_tags_of_the_environment_are_in_every_line_and_labels_go_before(agent, made, monkeypatch):
+def test_tags_of_the_environment_are_in_every_line_and_labels_go_before(agent, made, monkeypatch, full_report):
     for name, value in {
         "DD_ENV": "prod",
         "DD_SERVICE": "contest",
@@ -323,7 +299,7 @@ def test_wrong_settings_are_told_at_once(settings):
 # --- agents that are not there ----------------------------------------------------------------------------------------
 
 
-def test_while_there_is_no_socket_file_totals_are_kept_back(tmp_path, made, caplog):
+def test_while_there_is_no_socket_file_totals_are_kept_back(tmp_path, made, caplog, full_report):
     path = tmp_path / "dsd.socket"
     report = full_report()
     emitter = made(f"unix://{path}", lambda now: report)
@@ -374,7 +350,7 @@ def test_an_agent_that_does_not_read_holds_nothing_up(tmp_path, made):
     stuck.socket.close()
 
 
-def test_a_host_that_is_not_known_is_no_error_of_ours(made, caplog):
+def test_a_host_that_is_not_known_is_no_error_of_ours(made, caplog, full_report):
     emitter = made("udp://agent.invalid:8125", lambda now: full_report())
     emitter.flush()
     assert "cannot be reached: gaierror" in caplog.text
@@ -479,7 +455,7 @@ def test_starting_again_sends_nothing_twice(agent):
         second.stop()
 
 
-def test_where_no_thread_can_be_had_the_process_goes_on(agent, made, monkeypatch):
+def test_where_no_thread_can_be_had_the_process_goes_on(agent, made, monkeypatch, full_report):
     def exhausted(thread):
         raise RuntimeError("can't start new thread")
 
