@@ -35,12 +35,31 @@ _RANDOM: Final = 14  # of its digits the last 14 are random (W3C Trace Context, 
 
 
 class Line(NamedTuple):
-    """What is to be written. ``at``: seconds since the epoch. ``context``: that of the place where it happened."""
+    """What is to be written. ``at``: seconds since the epoch. ``context``: that of the place where it happened.
+
+    Of the event only what cannot wait is gathered there; :meth:`fields` makes the rest of it where nobody waits.
+    """
 
     level: int
     at: float
-    fields: dict[str, Any]
+    event: CommandDone | RequestSeen
+    sample: float
+    segment: Mapping[str, object] | None
     context: Context
+
+    def fields(self) -> dict[str, Any]:
+        """Return everything that the line says, by name, as JSON can hold it."""
+        said: dict[str, Any] = {"event": name_of(self.event), "at": round(self.at, 3)}
+        for name, value in said_of(self.event).items():
+            if value is not None:
+                said[name] = round(value, 6) if isinstance(value, float) else value
+        if self.sample < 1.0:
+            said["sample"] = self.sample
+        if self.segment:
+            for name, value in self.segment.items():
+                if value is not None:
+                    said.setdefault(str(name), value)
+        return tamed(said)
 
 
 class CallLog:
@@ -82,23 +101,15 @@ class CallLog:
         return self._written.lost
 
     def __call__(self, event: Event) -> None:
-        """Gather what is to be said, and queue it."""
+        """Gather what cannot wait, and queue it."""
         if not isinstance(event, CommandDone | RequestSeen):
             return
         if self._is_wanted is not None and not self._is_wanted(self._level):
             return
         if self._sample < 1.0 and not self._is_chosen(event):
             return
-        at = self._clock()
-        said: dict[str, Any] = {"event": name_of(event), "at": round(at, 3)}
-        for name, value in said_of(event).items():
-            if value is not None:
-                said[name] = round(value, 6) if isinstance(value, float) else value
-        if self._sample < 1.0:
-            said["sample"] = self._sample
-        if self._segment is not None:
-            self._add_segment(event, said)
-        self._written(Line(self._level, at, tamed(said), copy_context()))
+        segment = None if self._segment is None else _asked(self._segment, event)
+        self._written(Line(self._level, self._clock(), event, self._sample, segment, copy_context()))
 
     def _is_chosen(self, event: CommandDone | RequestSeen) -> bool:
         """Choose all calls of a trace or none, in each service that logs the same share."""
@@ -110,18 +121,19 @@ class CallLog:
                 pass
         return self._draw() < self._sample
 
-    def _add_segment(self, event: CommandDone | RequestSeen, said: dict[str, Any]) -> None:
-        try:
-            for name, value in ((self._segment and self._segment(event)) or {}).items():
-                if value is not None:
-                    said.setdefault(str(name), _plain(value))
-        except Exception as error:  # noqa: BLE001  a line without its segment is better than none
-            note_internal_error("segment of a call", error)
+
+def _asked(ask: Segment, event: CommandDone | RequestSeen) -> Mapping[str, object] | None:
+    """Return a copy in which nothing changes any more."""
+    try:
+        return {name: _plain(value) for name, value in (ask(event) or {}).items()}
+    except Exception as error:  # noqa: BLE001  a line without its segment is better than none
+        note_internal_error("segment of a call", error)
+        return None
 
 
 def _plain(value: object) -> object:
     """Return what JSON can hold."""
-    if isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | str):
         return value
     return value if isinstance(value, float) and isfinite(value) else str(value)
 
@@ -159,9 +171,10 @@ def write_line(logger: logging.Logger, line: Line) -> None:
     """Have the logger's handlers write a line, dated when the call ended; where it takes lines of that level."""
     if not logger.isEnabledFor(line.level):
         return
-    text = " ".join(f"{name}={shown(value)}" for name, value in line.fields.items() if name not in _UNTOLD)
+    fields = line.fields()
+    text = " ".join(f"{name}={shown(value)}" for name, value in fields.items() if name not in _UNTOLD)
     record = logger.makeRecord(
-        logger.name, line.level, "", 0, "%s %s", (line.fields["event"], text), None, extra={"groundfault": line.fields}
+        logger.name, line.level, "", 0, "%s %s", (fields["event"], text), None, extra={"groundfault": fields}
     )
     record.relativeCreated += (line.at - record.created) * 1000.0
     record.created, record.msecs = line.at, float(int(line.at % 1.0 * 1000.0))

@@ -20,7 +20,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -303,7 +302,7 @@ def log_changes(event: Event) -> None:
 def said_of(event: Event) -> dict[str, Any]:
     """Return the event's fields by name."""
     # Not asdict(): it copies deeply, and settings hold callables whose objects may hold locks.
-    return {field.name: getattr(event, field.name) for field in fields(event)}
+    return {name: getattr(event, name) for name in event.__slots__}
 
 
 def tamed(values: Mapping[str, Any]) -> dict[str, Any]:

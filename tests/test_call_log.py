@@ -255,7 +255,7 @@ def test_a_share_of_the_calls_says_that_it_is_one():
     for _ in range(3):
         log(CommandDone("saber", "get", Outcome.SUCCESS, 0.1))
     assert flush(LONG_S)
-    assert [line.fields["sample"] for line in lines] == [0.1]
+    assert [line.fields()["sample"] for line in lines] == [0.1]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def _write(line: Line) -> None:
     if not structlog.is_configured():
         write_line(logging.getLogger(_CALLS), line)
         return
-    fields = dict(line.fields)
+    fields = line.fields()
     line.context.run(_say, _CALLS, _METHODS[line.level], fields.pop("event"), fields)
 
 
