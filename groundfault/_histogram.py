@@ -60,8 +60,10 @@ class Histogram:
 
     def merge(self, other: Self) -> None:
         """Count what the other one has counted, too."""
+        mine = self.buckets
+        known = mine.get  # looked up once: thousands of these are merged for a scrape
         for bucket, times in other.buckets.items():
-            self.buckets[bucket] = self.buckets.get(bucket, 0) + times
+            mine[bucket] = known(bucket, 0) + times
         self.sum_s += other.sum_s
 
     def copy(self) -> "Histogram":

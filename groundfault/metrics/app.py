@@ -4,6 +4,7 @@ Making one starts this process's reports, if there is a run directory. An answer
 """
 
 import asyncio
+import gzip
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -36,25 +37,44 @@ class Answer(NamedTuple):
     """What an HTTP server sends."""
 
     status: str
-    content_type: str
+    headers: list[tuple[str, str]]
     body: bytes
 
+    @classmethod
+    def of(cls, status: str, content_type: str, body: bytes, *more: tuple[str, str]) -> "Answer":
+        """Return an answer with the headers that it needs."""
+        return cls(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *more], body)
 
-def answered(pull: Callable[[], Report], accept: str) -> Answer:
+
+def answered(pull: Callable[[], Report], accept: str, accept_encoding: str) -> Answer:
     """Return the answer to a scrape: 503 with the reason if there is none. Never raises an Exception."""
     openmetrics = negotiated(accept)
     try:
         body = render(pull(), wall(), openmetrics=openmetrics)
     except RunDirError as error:
-        return Answer("503 Service Unavailable", _PLAIN, f"{error}\n".encode())
+        return Answer.of(_UNAVAILABLE, _PLAIN, f"{error}\n".encode())
     except Exception as error:  # noqa: BLE001  a scrape that fails is a gap in a graph, and nothing else
         note_internal_error("metrics", error)
-        return Answer("503 Service Unavailable", _PLAIN, b"internal error; see the log\n")
-    return Answer("200 OK", OPENMETRICS if openmetrics else TEXT, body)
+        return Answer.of(_UNAVAILABLE, _PLAIN, b"internal error; see the log\n")
+    kind = OPENMETRICS if openmetrics else TEXT
+    if _takes_gzip(accept_encoding):
+        # Level 1: a twentieth of the size, for a tenth of the time of the usual level.
+        return Answer.of("200 OK", kind, gzip.compress(body, 1, mtime=0), ("Content-Encoding", "gzip"), _VARY)
+    return Answer.of("200 OK", kind, body, _VARY)
 
 
+def _takes_gzip(accept_encoding: str) -> bool:
+    for each in accept_encoding.lower().split(","):
+        coding, _, weight = each.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False
+
+
+_UNAVAILABLE: Final = "503 Service Unavailable"
+_VARY: Final = ("Vary", "Accept, Accept-Encoding")
 _PLAIN: Final = "text/plain; charset=utf-8"
-_WRONG_METHOD: Final = Answer("405 Method Not Allowed", _PLAIN, b"use GET\n")
+_WRONG_METHOD: Final = Answer.of("405 Method Not Allowed", _PLAIN, b"use GET\n", ("Allow", "GET, HEAD"))
 _METHODS: Final = ("GET", "HEAD")
 
 
@@ -65,12 +85,12 @@ class _App:
         self.directory = named_directory(directory)
         start(self.directory)
 
-    def _answer(self, method: str, accept: str, *, several: bool) -> Answer:
+    def _answer(self, method: str, accept: str, accept_encoding: str, *, several: bool) -> Answer:
         if method not in _METHODS:
             return _WRONG_METHOD
         if self.directory is None:
             warn_if_alone(several=several)
-        return answered(partial(scrape, self.directory), accept)
+        return answered(partial(scrape, self.directory), accept, accept_encoding)
 
 
 class MetricsApp(_App):
@@ -90,16 +110,15 @@ class MetricsApp(_App):
             return
         if scope["type"] != "http":
             raise RuntimeError(f"MetricsApp serves http, not {scope['type']}")
-        accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
-        work = partial(self._answer, scope["method"], accept, several=False)
-        status, content_type, body = await _on_a_thread(work)
-        headers = [
-            (b"content-type", content_type.encode()),
-            (b"content-length", str(len(body)).encode()),
-            *([(b"allow", b"GET, HEAD")] if status.startswith("405") else []),
-        ]
-        await send({"type": "http.response.start", "status": int(status[:3]), "headers": headers})
+        asked = _header(scope, b"accept"), _header(scope, b"accept-encoding")
+        status, headers, body = await _on_a_thread(partial(self._answer, scope["method"], *asked, several=False))
+        encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
+        await send({"type": "http.response.start", "status": int(status[:3]), "headers": encoded})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == wanted)
 
 
 async def _on_a_thread(work: Callable[[], Answer]) -> Answer:
@@ -134,10 +153,8 @@ class WSGIMetricsApp(_App):
         """Serve one scrape."""
         method = environ.get("REQUEST_METHOD", "GET")
         several = bool(environ.get("wsgi.multiprocess"))
-        status, content_type, body = self._answer(method, environ.get("HTTP_ACCEPT", ""), several=several)
-        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-        if status.startswith("405"):
-            headers.append(("Allow", "GET, HEAD"))
+        asked = environ.get("HTTP_ACCEPT", ""), environ.get("HTTP_ACCEPT_ENCODING", "")
+        status, headers, body = self._answer(method, *asked, several=several)
         start_response(status, headers)
         return [b"" if method == "HEAD" else body]
 

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if directory is None:
         return _fail(f"name the run directory: --run-dir DIR, or {RUN_DIR} in the environment")
     if options.once:
-        answer = answered(partial(_pull, directory), "")
+        answer = answered(partial(_pull, directory), "", "")
         if not answer.status.startswith("200"):
             return _fail(answer.body.decode().rstrip())
         try:
@@ -109,16 +109,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] in {"/", "/metrics"}:
-            self._send(answered(self.server.pull, ",".join(self.headers.get_all("Accept", []))))
+            accept, encoding = (",".join(self.headers.get_all(name, [])) for name in ("Accept", "Accept-Encoding"))
+            self._send(answered(self.server.pull, accept, encoding))
         else:
-            self._send(Answer("404 Not Found", "text/plain; charset=utf-8", b"see /metrics\n"))
+            self._send(Answer.of("404 Not Found", "text/plain; charset=utf-8", b"see /metrics\n"))
 
     do_HEAD = do_GET  # noqa: N815  as above
 
     def _send(self, answer: Answer) -> None:
         self.send_response(int(answer.status[:3]))
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
+        for name, value in answer.headers:
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body)

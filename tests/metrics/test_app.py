@@ -1,6 +1,7 @@
 """``/metrics`` in an application, and from the command line."""
 
 import asyncio
+import gzip
 import logging
 import os
 import subprocess
@@ -68,6 +69,22 @@ def test_it_answers_in_the_format_asked_for(make, ask, directory, accept, kind):
     status, headers, body = ask(make(directory), accept=accept)
     assert (status, headers["content-type"], headers["content-length"]) == (200, kind, str(len(body)))
     assert b'{resource="db",command="get",outcome="success"} 3\n' in body
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [("gzip", True), ("deflate, GZIP;q=0.5", True), ("", False), ("identity", False), ("gzip; q=0", False)],
+)
+def test_it_is_compressed_for_who_takes_that(make, ask, directory, encoding, packed):
+    how = (
+        {"headers": [(b"accept-encoding", encoding.encode())]}
+        if make is MetricsApp
+        else {"HTTP_ACCEPT_ENCODING": encoding}
+    )
+    _, headers, body = ask(make(directory), **how)
+    assert headers.get("content-encoding") == ("gzip" if packed else None)
+    assert b'outcome="success"} 3\n' in (gzip.decompress(body) if packed else body)
 
 
 @BOTH
