@@ -26,7 +26,8 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not e2e'  # these mostly wait for sockets
-	$(BIN)/python -m pytest -m e2e  # these measure, so they want the machine for themselves
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'e2e and not alone'
+	$(BIN)/python -m pytest -m 'e2e and alone'  # these measure, so they want the machine for themselves
 endif
 
 lint: $(STAMP)  ## ruff, mypy and the import contracts

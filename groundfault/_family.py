@@ -16,16 +16,31 @@ class Family(Generic[T]):
     def __init__(self, renew: Callable[[T], None]) -> None:
         self._members: weakref.WeakSet[T] = weakref.WeakSet()
         self._renew = renew
+        self._told: tuple[Callable[[T], None], ...] = ()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew_all)
 
     def add(self, member: T) -> None:
-        """Take in a new one."""
+        """Take in a new one, and tell who wants to know."""
         self._members.add(member)
+        for told in self._told:
+            told(member)
+
+    def tell(self, told: Callable[[T], None]) -> None:
+        """Call ``told`` with each new member from now on, before anybody else has it. It must not raise."""
+        self._told = (*self._told, told)
+
+    def untell(self, told: Callable[[T], None]) -> None:
+        """Call ``told`` no more."""
+        self._told = tuple(each for each in self._told if each != told)
 
     def members(self) -> list[T]:
         """Return those alive, in no order."""
-        return list(self._members)
+        while True:
+            try:
+                return list(self._members)
+            except RuntimeError:  # another thread has added one while this one was listing them
+                continue
 
     def _renew_all(self) -> None:
         for member in self.members():

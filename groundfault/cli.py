@@ -1,4 +1,4 @@
-"""The command line: ``groundfault --version``, ``groundfault demo`` and ``groundfault doctor``."""
+"""The command line: ``groundfault --version``, and one command for each room that has something to show."""
 
 import argparse
 import sys
@@ -8,8 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from groundfault.doctor.servers import server_names
+from groundfault.advise import command as advise
+from groundfault.doctor import command as doctor
 from groundfault.metrics import command as metrics
+from groundfault.servicemap import command as servicemap
+from groundfault.settingscli.arguments import add_to as add_settings
 
 __all__ = ["main"]
 
@@ -33,22 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
-        parser.error("say what to do: groundfault demo, or groundfault doctor")
+        parser.error("say what to do: groundfault demo, or groundfault doctor; all commands are in groundfault --help")
     return int(options.run(options))
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from groundfault.doctor import report  # noqa: PLC0415  its servers are looked for only when they are asked about
-
-    try:
-        return report.diagnose(options.server, as_json=options.json, say=_say)
-    except KeyboardInterrupt:
-        _fail("stopped; nothing is left running")
-        return 130
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  this is the command line
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -110,25 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep-logs", action="store_true", help="keep the services' logs and journals in DIR/logs")
     demo.add_argument("--scale", type=_scale, default=1.0, help=argparse.SUPPRESS)  # the tests' way to a run of seconds
     demo.set_defaults(run=_demo)
-    doctor = commands.add_parser(
-        "doctor",
-        allow_abbrev=False,
-        help="what can be measured on this machine, and what each server installed here gives",
-        description="Looks at this machine, then starts each server that is installed here on loopback, holds it up "
-        "for 300 ms, and compares how long requests waited with what was seen of it. About two seconds a server. "
-        "Ends with 0 if all is well, 1 if a server could not be tried, 4 if one has no signal or a wrong one.",
-    )
-    doctor.add_argument(
-        "--server",
-        action="append",
-        default=[],
-        choices=server_names(),
-        metavar="NAME",
-        help="only this one; repeatable",
-    )
-    doctor.add_argument("--json", action="store_true", help="print one JSON object instead")
-    doctor.set_defaults(run=_doctor)
+    advise.add_to(commands)
+    doctor.add_to(commands)
     metrics.add_to(commands)
+    servicemap.add_to(commands)
+    add_settings(commands)
     return parser
 
 

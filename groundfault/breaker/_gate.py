@@ -8,6 +8,7 @@ The gate decides under the lock and tells the sinks after it.
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from groundfault import _context
@@ -22,7 +23,7 @@ from groundfault.breaker._period import Period
 from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import Rolling
 from groundfault.breaker.settings import BreakerSettings
-from groundfault.breaker.snapshot import CommandCounts, CommandSnapshot
+from groundfault.breaker.snapshot import CommandCounts, CommandSnapshot, describe
 from groundfault.errors import BulkheadFullError, CircuitOpenError, RejectedError, ThrottledError, UnhealthyError
 from groundfault.events import (
     CircuitChanged,
@@ -35,7 +36,10 @@ from groundfault.events import (
 from groundfault.sinks import Sinks
 from groundfault.vocabulary import Criticality, Mode, Outcome, State
 
-__all__ = ["Gate"]
+__all__ = ["NOTHING", "Gate"]
+
+NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+"""The overlay of a command of which no settings store says anything, shared by all of them."""
 
 _UNGUARDED: Final = Permit(-1)  # for a call that goes ahead because the gate itself failed: it moves nothing
 
@@ -57,7 +61,9 @@ class Gate:
         "_rolling",
         "_sinks",
         "command",
+        "declared",
         "in_flight",
+        "overlay",
         "period",
         "resource",
         "settings",
@@ -73,11 +79,15 @@ class Gate:
         clock: Clock,
         draw: Callable[[], float],
         disabled: bool = False,
+        overlay: Mapping[str, object] = NOTHING,
     ) -> None:
         self.resource = resource
         self.command = command
         self._disabled = disabled
-        self.settings = settings
+        # What code says, and what a settings store says over it; in force is the one under the other.
+        self.declared = settings
+        self.overlay = overlay
+        self.settings = settings.changed(overlay) if overlay else settings
         self._sinks = sinks
         self._clock = clock
         self._draw = draw
@@ -172,18 +182,18 @@ class Gate:
             self._rolling.fold()
 
     def tune(self, changes: Mapping[str, object]) -> BreakerSettings:
-        """Swap the settings; windows, circuit and calls in flight stay. A SettingsError leaves them as they were."""
+        """Swap what is declared; windows, circuit and calls in flight stay. A SettingsError leaves all as it was."""
         with self._lock:
-            old = self.settings
-            new = old.changed(changes)
-            self.settings = new
-            if (new.health_check, new.health_check_ttl_s) != (old.health_check, old.health_check_ttl_s):
-                self._health = self._new_health()
-            news: list[Event] = []
-            self._watch(news)
-            self._renew()
-        if old != new:
-            news.append(SettingsChanged(f"{self.resource}/{self.command}", *old.differences(new)))
+            news = self._swap(self.declared.changed(changes), self.overlay)
+            new = self.settings
+        self._tell(news)
+        return new
+
+    def lay_over(self, overlay: Mapping[str, object]) -> BreakerSettings:
+        """Swap what lies over the declared settings, in the same way."""
+        with self._lock:
+            news = self._swap(self.declared, overlay or NOTHING)
+            new = self.settings
         self._tell(news)
         return new
 
@@ -194,21 +204,8 @@ class Gate:
             now = self._clock()
             self._advance(now, news)
             self._renew()
-            circuit, rolling = self._circuit, self._rolling
-            p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
-            is_open = circuit.state is State.OPEN
-            result = CommandSnapshot(
-                **self._counted(rolling.lifetime(), self._gauges())._asdict(),
-                mode=self.settings.mode,
-                counts=rolling.counts(),
-                p50_s=p50,
-                p95_s=p95,
-                p99_s=p99,
-                sleep_left_s=max(0.0, circuit.wakes_at - now) if is_open else 0.0,
-                sleep_window_s=circuit.sleep_window_s if is_open else 0.0,
-                trips=circuit.trips,
-                settings=self.settings,
-            )
+            counts = self._counted(self._rolling.lifetime(), self._gauges())
+            result = describe(counts, now, settings=self.settings, circuit=self._circuit, rolling=self._rolling)
         self._tell(news)
         return result
 
@@ -251,6 +248,18 @@ class Gate:
         self.period = self._new_period()
 
     # Everything below runs under the lock.
+
+    def _swap(self, declared: BreakerSettings, overlay: Mapping[str, object]) -> list[Event]:
+        old, new = self.settings, declared.changed(overlay) if overlay else declared
+        self.declared, self.overlay, self.settings = declared, overlay, new
+        if (new.health_check, new.health_check_ttl_s) != (old.health_check, old.health_check_ttl_s):
+            self._health = self._new_health()
+        news: list[Event] = []
+        self._watch(news)
+        self._renew()
+        if old != new:
+            news.append(SettingsChanged(f"{self.resource}/{self.command}", *old.differences(new)))
+        return news
 
     def _decide(self, now: float, in_flight: int, news: list[Event]) -> Permit | Refused:
         self._advance(now, news)

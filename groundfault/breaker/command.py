@@ -9,16 +9,16 @@ every layer it were divided into would cost about as much as the whole.
 :meth:`Command.acall` is its twin with the awaits, and ``_wrapping`` holds the pair once more for decorated functions.
 """
 
-import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from random import random
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from groundfault._clock import Clock, monotonic
 from groundfault._context import serving
+from groundfault._killswitch import is_killed
 from groundfault.breaker._course import NO_FALLBACK, UNSERVED, Course
-from groundfault.breaker._gate import Gate
+from groundfault.breaker._gate import NOTHING, Gate
 from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker._wrapping import guard
 from groundfault.breaker.attempt import Attempt, Fallback, UnguardedAttempt
@@ -55,13 +55,21 @@ class Command:
         sinks: Sinks | None = None,
         clock: Clock = monotonic,
         draw: Callable[[], float] = random,
+        overlay: Mapping[str, object] = NOTHING,
     ) -> None:
         self.resource = resource
         self.name = name
         sinks = sinks if sinks is not None else default_sinks()
-        disabled = os.environ.get("GROUNDFAULT_DISABLED") == "1"
+        disabled = is_killed()
         self._gate = Gate(
-            resource, name, settings or BreakerSettings(), sinks=sinks, clock=clock, draw=draw, disabled=disabled
+            resource,
+            name,
+            settings or BreakerSettings(),
+            sinks=sinks,
+            clock=clock,
+            draw=draw,
+            disabled=disabled,
+            overlay=overlay,
         )
         self._course = Course(
             self._gate, clock=clock, sinks=sinks, fallback=fallback, classify=classify, disabled=disabled
@@ -77,8 +85,18 @@ class Command:
 
     @property
     def settings(self) -> BreakerSettings:
-        """The settings in force."""
+        """The settings in force: the declared ones, and over them what a settings store says."""
         return self._gate.settings
+
+    @property
+    def declared(self) -> BreakerSettings:
+        """The settings as code gave them, here or with :meth:`tune`."""
+        return self._gate.declared
+
+    @property
+    def overlay_in_force(self) -> Mapping[str, object]:
+        """What lies over the declared settings at present; empty where nothing does."""
+        return self._gate.overlay
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call ``fn`` with the arguments and return its result, or the fallback's.
@@ -213,9 +231,18 @@ class Command:
 
         Windows and circuit stay as they are, a call in flight keeps the settings it began with,
         and a ``max_concurrent`` below what is in flight refuses until enough calls have ended.
+        What is changed are the declared settings: what a settings store says goes on lying over them.
         Raises SettingsError and changes nothing if the result makes no sense.
         """
         return self._gate.tune(changes)
+
+    def overlay(self, changes: Mapping[str, object]) -> BreakerSettings:
+        """Lay settings over the declared ones, in place of all that lay there, and return all of them.
+
+        For what reads a settings store. An empty mapping returns to the declared settings.
+        Otherwise as :meth:`tune`: SettingsChanged, what is kept, and what is raised.
+        """
+        return self._gate.lay_over(changes)
 
     def snapshot(self) -> CommandSnapshot:
         """Describe the command as it is now."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from random import random
 from typing import Any, Final, NamedTuple, Self
@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple, Self
 from groundfault._clock import Clock, monotonic
 from groundfault._family import Family
 from groundfault.breaker._course import NO_FALLBACK
+from groundfault.breaker._gate import NOTHING
 from groundfault.breaker.command import Command
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.breaker.snapshot import CommandSnapshot
 from groundfault.errors import SettingsError
+from groundfault.events import SettingsChanged, note_internal_error
 from groundfault.sinks import Sink, Sinks, default_sinks, sinks_of
 from groundfault.vocabulary import Mode, Outcome
 from groundfault.wire import NAME_GRAMMAR, valid_name
@@ -26,6 +28,9 @@ OTHER: Final = "_other"
 """Resource and command name of what a full registry hands out; no valid name, so no command of one's own has it."""
 
 _LIMIT: Final = 1000
+
+OverlayOf = Callable[[str, str, BreakerSettings], Mapping[str, object]]
+"""Given resource, command and declared settings, returns what is to lie over them; nothing that does not fit."""
 
 
 class _Made(NamedTuple):
@@ -77,6 +82,7 @@ class Registry:
         self._lock = threading.RLock()
         self._made: dict[tuple[str, str], _Made] = {}
         self._other: Command | None = None
+        self._overlay_of: OverlayOf | None = None
         _registries.add(self)
 
     def __iter__(self) -> Iterator[Command]:
@@ -92,6 +98,22 @@ class Registry:
         """Return a command if it exists."""
         made = self._made.get((resource, name))
         return made.command if made is not None else None
+
+    def commands(self) -> list[Command]:
+        """Return all commands but the one beyond the limit.
+
+        Whoever changes what :meth:`overlay_with` was given, and asks here then, misses none that was made before.
+        """
+        with self._lock:
+            return [made.command for made in self._made.values()]
+
+    def overlay_with(self, overlay_of: OverlayOf | None) -> None:
+        """Ask ``overlay_of`` for what lies over the settings of each command that is made from now on.
+
+        Its answer is there before anybody gets the command. None: nobody is asked any more.
+        It is called under the registry's lock, so it must not wait. If it raises, nothing lies over that command.
+        """
+        self._overlay_of = overlay_of
 
     def snapshot(self) -> tuple[CommandSnapshot, ...]:
         """Describe all commands as they are now."""
@@ -124,18 +146,22 @@ class Registry:
                 return made.command
             if len(self._made) >= self._limit:
                 return self._beyond(key)
-            command = Command(
-                resource,
-                name,
-                built,
-                fallback=fallback,
-                classify=classify,
-                sinks=sinks,
-                clock=self._clock,
-                draw=self._draw,
-            )
+            make = partial(Command, resource, name, built, fallback=fallback, classify=classify, sinks=sinks)
+            command = self._overlaid(partial(make, clock=self._clock, draw=self._draw), resource, name, built)
             self._made[key] = _Made(command, built, tuple(settings), fallback, classify)
-            return command
+        if command.overlay_in_force:
+            news = SettingsChanged(f"{resource}/{name}", *built.differences(command.settings))
+            (sinks if sinks is not None else default_sinks()).change(news)
+        return command
+
+    def _overlaid(self, make: Callable[..., Command], resource: str, name: str, declared: BreakerSettings) -> Command:
+        """Make a command with what is to lie over its settings; an error there leaves it as it was declared."""
+        if self._overlay_of is not None:
+            try:
+                return make(overlay=self._overlay_of(resource, name, declared) or NOTHING)
+            except Exception as error:  # noqa: BLE001  fail open: what is declared is what the application asked for
+                note_internal_error("live settings", error)
+        return make()
 
     def _beyond(self, key: tuple[str, str]) -> Command:
         if self._other is None:

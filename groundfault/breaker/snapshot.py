@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from groundfault._histogram import Histogram
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.vocabulary import Mode, Outcome, State
 
-__all__ = ["CommandCounts", "CommandSnapshot"]
+if TYPE_CHECKING:
+    from groundfault.breaker._machine import Circuit
+    from groundfault.breaker._rolling import Rolling
+
+__all__ = ["CommandCounts", "CommandSnapshot", "describe"]
 
 
 class CommandCounts(NamedTuple):
@@ -75,6 +79,26 @@ class CommandSnapshot:
     def as_dict(self) -> dict[str, Any]:
         """Return everything by name, in what JSON can hold: functions and types by their names."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def describe(
+    counted: CommandCounts, now: float, *, settings: BreakerSettings, circuit: "Circuit", rolling: "Rolling"
+) -> CommandSnapshot:
+    """Return the snapshot of a command whose owner holds its lock."""
+    p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
+    is_open = circuit.state is State.OPEN
+    return CommandSnapshot(
+        **counted._asdict(),
+        mode=settings.mode,
+        counts=rolling.counts(),
+        p50_s=p50,
+        p95_s=p95,
+        p99_s=p99,
+        sleep_left_s=max(0.0, circuit.wakes_at - now) if is_open else 0.0,
+        sleep_window_s=circuit.sleep_window_s if is_open else 0.0,
+        trips=circuit.trips,
+        settings=settings,
+    )
 
 
 def _plain(value: object) -> Any:

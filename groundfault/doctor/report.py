@@ -1,16 +1,18 @@
-"""Tries servers one after another and says what their shedder sees, as text or as JSON."""
+"""Tries servers one after another, makes the checks, and says what came of both, as text or as JSON."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, isfinite
 from typing import Final
 
+from groundfault.doctor.finding import Finding
 from groundfault.doctor.machine import Machine, examine
 from groundfault.doctor.servers import SERVERS, Server, ServerError, running
+from groundfault.doctor.showing import shown
 from groundfault.doctor.waiting import Reading, hold_up
 
-__all__ = ["FAILED", "WRONG", "Finding", "diagnose", "try_server"]
+__all__ = ["FAILED", "WRONG", "Tried", "diagnose", "try_server"]
 
 FAILED: Final = 1
 """A server that was asked for is not installed, or did not start."""
@@ -25,7 +27,7 @@ _ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Tried:
     """What came of one server. ``failure`` says why it could not be tried; ``verdict`` is ``ok``, ``blind`` or else.
 
     ``error_s`` is the greatest error of the best attempt, None without a signal.
@@ -47,11 +49,11 @@ class Finding:
         return {"ok": 0, "blind": 0, "failed": FAILED}.get(self.verdict, WRONG)
 
 
-def try_server(server: Server) -> Finding:
+def try_server(server: Server) -> Tried:
     """Start a server, hold it up for 300 ms, and compare; takes about two seconds. Raises nothing foreseeable."""
     if server.missing:
         missing = f"not installed: {', '.join(server.missing)}"
-        return Finding(server.name, server.version, "failed", failure=missing, notes=server.notes)
+        return Tried(server.name, server.version, "failed", failure=missing, notes=server.notes)
     best: list[Reading] = []
     try:
         with running(server) as instance:
@@ -65,10 +67,10 @@ def try_server(server: Server) -> Finding:
                 if _worst(best) <= TOLERANCE_S or best[-1].signal == "none":
                     break
     except (ServerError, OSError, ValueError) as failure:
-        return Finding(server.name, server.version, "failed", failure=str(failure), notes=server.notes)
+        return Tried(server.name, server.version, "failed", failure=str(failure), notes=server.notes)
     worst = _worst(best)
     signal = best[-1].signal
-    return Finding(
+    return Tried(
         server.name,
         server.version,
         _verdict(server, signal, worst),
@@ -90,28 +92,48 @@ def _verdict(server: Server, signal: str, worst_s: float) -> str:
     return "ok" if worst_s <= TOLERANCE_S else "wrong"
 
 
-def diagnose(names: Iterable[str], *, as_json: bool, say: Callable[[str], None]) -> int:
-    """Examine the machine and the servers named, or all that are installed; return the exit code.
+def diagnose(
+    names: Iterable[str],
+    *,
+    as_json: bool,
+    say: Callable[[str], None],
+    checks: Callable[[Machine], Sequence[Finding]] | None = None,
+    servers: bool = True,
+    show: Callable[[Sequence[Finding]], Iterable[str]] = shown,
+) -> int:
+    """Examine the machine and the servers named, or all that are installed, and make the checks; return the exit code.
 
     ``say`` takes each line as soon as it is known; with ``as_json`` there is one line in the end.
+    ``checks``: what makes them, None for none. ``servers``: whether any are tried. ``show``: how findings look.
     """
-    wanted = tuple(names)
-    servers = [each for each in SERVERS if (each.name in wanted if wanted else not each.missing)]
     machine = examine()
-    findings = []
-    if not as_json:
-        for line in _lines_of_machine(machine):
-            say(line)
-        say("")
-    for server in servers:
-        finding = try_server(server)
-        findings.append(finding)
-        if not as_json:
-            for line in _lines_of(finding):
-                say(line)
+    tell = _silent if as_json else say
+    for line in _lines_of_machine(machine):
+        tell(line)
+    tried = list(_try_servers(tuple(names), tell)) if servers else []
+    found = list(checks(machine)) if checks is not None else []
     if as_json:
-        say(json.dumps({"machine": asdict(machine), "servers": [asdict(each) for each in findings]}))
-    return max((finding.code for finding in findings), default=0)
+        facts = {"machine": machine, "servers": tried, "checks": found}
+        say(json.dumps(facts, default=asdict))
+    elif found:
+        say("")
+        for line in show(found):
+            say(line)
+    return max([0, *(each.code for each in tried), *(each.code for each in found)])
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+def _try_servers(wanted: tuple[str, ...], tell: Callable[[str], None]) -> Iterator[Tried]:
+    tell("")
+    for server in SERVERS:
+        if server.name in wanted if wanted else not server.missing:
+            tried = try_server(server)
+            for line in _lines_of(tried):
+                tell(line)
+            yield tried
 
 
 def _lines_of_machine(machine: Machine) -> Iterator[str]:
@@ -128,7 +150,7 @@ def _lines_of_machine(machine: Machine) -> Iterator[str]:
         yield f"environment   {name}={value}"
 
 
-def _lines_of(finding: Finding) -> Iterator[str]:
+def _lines_of(finding: Tried) -> Iterator[str]:
     name = f"{finding.server} {finding.version}".rstrip()
     if finding.failure is not None:
         yield f"{name:34} FAILED     {finding.failure}"

@@ -140,7 +140,7 @@ class Writer:
 
     def _run(self) -> None:
         asked = self._asked
-        while asked is self._asked:
+        while True:
             waiting = []
             pause_s = min(max(INTERVAL_S, self._took_s / _SHARE), _MAX_INTERVAL_S)
             try:
@@ -170,6 +170,8 @@ class Writer:
         path = self.place.path / self.name
         if self._descriptor is None:
             self.place.ensure()
+            # Before the file is there: a scrape on another thread that opened it would let go of its lock.
+            rundir.own_files.setdefault(self.name, data)
         try:
             descriptor = write_locked(path, data)
         except FileNotFoundError:  # somebody has taken the directory away

@@ -11,23 +11,54 @@ from typing import Any, Final, Protocol, runtime_checkable
 from groundfault.errors import GroundFaultError
 
 __all__ = [
+    "AS_BEFORE",
+    "NOTHING_YET",
     "UNSET",
     "Change",
     "ConflictError",
     "Document",
     "Entry",
+    "MalformedError",
+    "NothingStoredError",
     "Revision",
     "SettingsStore",
     "StoreError",
     "WritableStore",
 ]
 
+AS_BEFORE: Final = object()
+"""As what comes after an override: what stands there without one."""
+
 UNSET: Final = None
 """As the new value of a change: take the entry away. No setting is None in a store; who wants none, unsets it."""
+
+NOTHING_YET: Final = "0"
+"""The version of a store before its first change: what the first :meth:`WritableStore.write` is based on."""
 
 
 class StoreError(GroundFaultError):
     """A store could not be read or written. The message names the store, without credentials, and the cause."""
+
+
+class NothingStoredError(StoreError):
+    """There is no document: none was ever written, or it is gone. A write based on ``NOTHING_YET`` begins one.
+
+    An error and no empty document, so that a store that was emptied by accident takes no setting away.
+    """
+
+
+class MalformedError(StoreError):
+    """What a store holds under ``version`` is no document at all, as text that is not JSON.
+
+    Unlike a store that cannot be read it is there, and stays until somebody changes it: that version is rejected.
+    """
+
+    def __init__(self, message: str, version: str) -> None:
+        super().__init__(message)
+        self.version = version
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.version)
 
 
 class ConflictError(StoreError):
@@ -39,12 +70,14 @@ class Entry:
     """One value. ``scope`` and ``name`` are as :mod:`groundfault.settings.document` explains them.
 
     ``expires_at``: from when on it counts no more, in seconds since the epoch; None: it stays.
+    ``then``: the value that counts from then on; None: none, as if there were no entry.
     """
 
     scope: str
     name: str
     value: Any
     expires_at: float | None = None
+    then: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +90,26 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Set one value, or with the value ``UNSET`` take it away."""
+    """Set one value, or with the value ``UNSET`` take it away.
+
+    ``then``: what counts after ``expires_at``, None for nothing. By default the value that stands there without an
+    override: so what was set for good comes back when a change for half an hour is over.
+    """
 
     scope: str
     name: str
     value: Any
     expires_at: float | None = None
+    then: Any = AS_BEFORE
+
+    def on(self, entry: Entry | None) -> Entry:
+        """Return the entry that setting this value makes of the one there is, or None. Not for ``UNSET``."""
+        if self.expires_at is None:
+            return Entry(self.scope, self.name, self.value)
+        then = self.then
+        if then is AS_BEFORE:
+            then = None if entry is None else entry.value if entry.expires_at is None else entry.then
+        return Entry(self.scope, self.name, self.value, self.expires_at, then)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +141,9 @@ class SettingsStore(Protocol):
     def load(self, known: str | None) -> Document | None:
         """Return the document, or None if its version is still ``known``.
 
-        Raises StoreError. Returns or raises within a few seconds, whatever the other side does.
+        Raises StoreError: NothingStoredError where there is none;
+        MalformedError for content that is no document, unless its version is ``known``.
+        Returns or raises within a few seconds, whatever the other side does.
         """
 
     def wait(self, timeout_s: float) -> None:

@@ -1,6 +1,5 @@
 """One settings value and what follows from it."""
 
-import logging
 import os
 from hashlib import blake2b
 from typing import Any, Final
@@ -13,22 +12,10 @@ from groundfault.shedding.settings import ShedderSettings
 from groundfault.vocabulary import Criticality, Mode
 from groundfault.wire import NAME_GRAMMAR, valid_name
 
-__all__ = ["Rules", "is_killed", "named_by_environment"]
+__all__ = ["Rules", "named_by_environment"]
 
 _SALT: Final = os.urandom(16)  # made at import, so that workers forked from one parent make the same keys
 _HOUR_S: Final = 3600
-_ON: Final = frozenset({"1", "true", "yes", "on"})
-_OFF: Final = frozenset({"", "0", "false", "no", "off"})
-
-
-def is_killed() -> bool:
-    """Return whether the environment switches everything off: ``GROUNDFAULT_DISABLED`` is 1, true, yes or on."""
-    said = os.environ.get("GROUNDFAULT_DISABLED", "").strip().lower()
-    if said not in _ON | _OFF:  # who reaches for a kill switch shall know that it did nothing
-        logging.getLogger("groundfault").warning(
-            "GROUNDFAULT_DISABLED=%s switches nothing off: it must be 1, true, yes or on", ascii(said[:40])
-        )
-    return said in _ON
 
 
 def named_by_environment(changes: dict[str, Any]) -> dict[str, Any]:

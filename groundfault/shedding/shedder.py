@@ -7,19 +7,21 @@ from typing import Any, Final
 
 from groundfault._clock import Clock, monotonic, wall
 from groundfault._family import Family
-from groundfault.events import BacklogWarning, RequestSeen, SettingsChanged, internal_errors, note_internal_error
+from groundfault._killswitch import is_killed
+from groundfault.events import BacklogWarning, RequestSeen, internal_errors, note_internal_error
 from groundfault.shedding._admission import TokenBucket
 from groundfault.shedding._admitted import Admission
 from groundfault.shedding._fuse import Fuse
 from groundfault.shedding._law import Law
 from groundfault.shedding._listener import ListenerWatch
 from groundfault.shedding._routes import OTHER, Route
-from groundfault.shedding._rules import Rules, is_killed, named_by_environment
+from groundfault.shedding._rules import named_by_environment
 from groundfault.shedding._short_ways import ShortWays
 from groundfault.shedding._socket import INSTEAD_OF_TCP_INFO, resolution_of, self_test
 from groundfault.shedding._tally import Tally
 from groundfault.shedding._threads import ThreadQueue
 from groundfault.shedding._trust import Callers
+from groundfault.shedding._tuning import Tuned
 from groundfault.shedding._wait import NO_SIGNAL, Offset, Peer
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.shedding.snapshot import ShedderSnapshot
@@ -37,7 +39,7 @@ _HERE: Final = Peer.HERE
 _GONE: Final = Peer.GONE
 
 
-class Shedder(ShortWays):
+class Shedder(ShortWays, Tuned):
     """Decides which requests of one service are refused. Thread-safe, and safe to fork.
 
     ``settings``, or single settings as keywords, which go before it; see
@@ -64,7 +66,7 @@ class Shedder(ShortWays):
         if settings is None:
             settings, changes = ShedderSettings(), named_by_environment(changes)
         self._killed = is_killed()
-        self.rules = Rules(settings.changed(changes), killed=self._killed)  # the settings in force, swapped as a whole
+        self._declare(settings.changed(changes))
         self.sinks = sinks_of(sinks)
         self.clock = clock
         self.wall_clock = wall_clock
@@ -91,11 +93,6 @@ class Shedder(ShortWays):
         self._listener = ListenerWatch()
         self.self_tested = False
         self.has_threads = False  # of some route it is known that its endpoint runs in one
-
-    @property
-    def settings(self) -> ShedderSettings:
-        """The settings in force."""
-        return self.rules.settings
 
     @property
     def bypassed(self) -> bool:
@@ -327,22 +324,6 @@ class Shedder(ShortWays):
         note_internal_error(where, error)
         with self._lock:
             self._fuse.note(self.clock())
-
-    def tune(self, **changes: Any) -> ShedderSettings:
-        """Replace some settings at once and return the new ones; raises SettingsError and then changes nothing.
-
-        Everything learned is kept. Requests already inside are not touched: a lower ``max_concurrency`` refuses until
-        enough of them have ended. A process started with ``GROUNDFAULT_DISABLED=1`` stays off.
-        """
-        with self._lock:
-            old = self.rules.settings
-            new = old.changed(changes)
-            self.rules = Rules(new, killed=self._killed)
-            self._law.set_deadline(new.deadline_s)
-        was, now = old.differences(new)
-        if was:
-            self.sinks.change(SettingsChanged(component=new.service, old=was, new=now))
-        return new
 
     def drain(self) -> None:
         """Refuse everything but health checks from now on, as ``draining``: this instance is being stopped."""

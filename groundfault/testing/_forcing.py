@@ -108,7 +108,7 @@ _held_open: Final[dict[Command, list[Mode]]] = {}  # the mode from before, once 
 
 def _hold_open(command: Command) -> Callable[[], None]:
     held = _held_open.setdefault(command, [])
-    held.append(held[0] if held else command.settings.mode)
+    held.append(held[0] if held else command.declared.mode)
     command.tune(mode=Mode.FORCE_OPEN)
 
     def end() -> None:

@@ -63,7 +63,8 @@ def _renew(command: Command, clock: Clock, draw: Callable[[], float]) -> None:
     new = Command(
         command.resource,
         command.name,
-        command.settings,
+        command.declared,
+        overlay=command.overlay_in_force,
         fallback=course.fallback,
         classify=course.classify,
         sinks=course.sinks,

@@ -569,8 +569,9 @@ def test_shadow_mode_decides_and_refuses_nothing(way, resource, sink, clock, tri
     assert command.snapshot().in_flight == 0
 
 
-def test_the_kill_switch_lets_everything_through(way, resource, sink, monkeypatch):
-    monkeypatch.setenv("GROUNDFAULT_DISABLED", "1")
+@pytest.mark.parametrize("said", ["1", " True", "on"])
+def test_the_kill_switch_lets_everything_through(way, resource, sink, monkeypatch, said):
+    monkeypatch.setenv("GROUNDFAULT_DISABLED", said)
     command = resource.command("c", mode="force_open", max_concurrent=1, fallback="cached", timeout_s=0.001)
     monkeypatch.delenv("GROUNDFAULT_DISABLED")  # read when a command is made
     assert way(command) == "done"
@@ -689,7 +690,7 @@ def test_calls_are_not_described_to_sinks_that_do_not_want_them(way, registry):
         raise AssertionError(event)
 
     changes.changes_only = True
-    command = Resource("saber", registry=registry, sinks=[changes]).command("c")
+    command = Resource("saber", registry=registry, sinks=Sinks.direct(changes)).command("c")
     assert way(command) == "done"
     assert events.internal_errors() == {}
 

@@ -95,6 +95,22 @@ def seen_by_another(directory):
     return json.loads(run.stdout)
 
 
+def test_a_scrape_by_the_process_itself_in_the_middle_of_its_first_write_does_not_bury_it(one, command, monkeypatch):
+    """It would let go of its lock if it opened its own file, and then count itself among the dead."""
+    write = writer.write_locked
+
+    def write_and_be_scraped(path, data):
+        descriptor = write(path, data)
+        assert len(read(one).processes) == 1
+        return descriptor
+
+    monkeypatch.setattr(writer, "write_locked", write_and_be_scraped)
+    command.call(lambda: None)
+    one.write()
+    assert seen_by_another(one.place.path) == {"calls": {"success": 1}, "living": 1, "unread": {}}
+    assert not (one.place.path / "totals.json").exists()
+
+
 def test_who_has_forked_or_was_forked_reports_from_its_first_call_on(one, command):
     one.write()
     assert len(read(one).processes) == 1

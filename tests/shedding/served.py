@@ -26,7 +26,7 @@ BLOCK_S = 0.3
 WORK_S = 0.02
 
 _seen = []
-_sinks = Sinks(_seen.append)
+_sinks = Sinks.direct(_seen.append)
 
 
 def _last():

@@ -17,7 +17,7 @@ import pytest
 from groundfault.doctor.servers import Server, running
 from groundfault.doctor.waiting import Client
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 HERE = str(Path(__file__).parent)
 TOLERANCE_S = 0.03

@@ -14,6 +14,7 @@ from groundfault.doctor.waiting import Client, hold_up
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,
     pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
 ]
 

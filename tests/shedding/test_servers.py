@@ -15,7 +15,7 @@ from typing import Self
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 _HERE = Path(__file__).parent
 _START_S = 15.0

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundfault import _killswitch
 from groundfault.errors import SettingsError
 from groundfault.events import RequestSeen, SettingsChanged, SheddingChanged, internal_errors
 from groundfault.shedding._request import arrive
@@ -149,6 +150,7 @@ def test_shadow_mode_says_that_it_enforces_nothing(shedder, clock, sink):
 
 @pytest.mark.parametrize("said", ["2", "enabled"])
 def test_a_kill_switch_that_does_nothing_says_so(monkeypatch, caplog, said):
+    _killswitch._warn.cache_clear()
     monkeypatch.setenv("GROUNDFAULT_DISABLED", said)
     assert Shedder().settings.mode is Mode.ENFORCE
     assert not Shedder().bypassed
@@ -244,7 +246,7 @@ def test_no_event_of_the_frequent_kind_is_built_for_nobody(clock, monkeypatch):
         def __call__(self, event):
             pass
 
-    shedder = Shedder(sinks=Sinks(Changes()), clock=clock)
+    shedder = Shedder(sinks=Sinks.direct(Changes()), clock=clock)
     assert shedder.admit("GET /", 0.5).refused
 
 

@@ -7,7 +7,7 @@ import pytest
 from groundfault.doctor.servers import SERVERS, Server, running
 from groundfault.doctor.waiting import Client, hold_up
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 HERE = str(Path(__file__).parent)
 HOLD_S = 0.3

@@ -1,0 +1,221 @@
+"""What writes: ``set``, ``unset``, ``apply`` and ``rollback``; each checks the whole result, shows it, and asks."""
+
+import argparse
+import getpass
+import math
+import os
+import socket
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from groundfault.settings.document import changed, differences
+from groundfault.settings.names import LIVE, NOT_LIVE
+from groundfault.settings.store import UNSET, Change, ConflictError, Document, Entry, MalformedError, StoreError
+from groundfault.settingscli.checking import examine, examine_one
+from groundfault.settingscli.differences import Difference, as_changes, as_objects, line_of
+from groundfault.settingscli.ending import CONFLICT, DONE, REFUSED, USAGE, EndingError
+from groundfault.settingscli.files import changes_of, read
+from groundfault.settingscli.moments import span, stamp
+from groundfault.settingscli.processes import unknown_services
+from groundfault.settingscli.session import Session
+from groundfault.settingscli.values import printable, shown
+
+__all__ = ["apply", "rollback", "set_values", "unset"]
+
+
+def set_values(options: argparse.Namespace, session: Session) -> int:
+    """Set values at a scope."""
+    names = [name for name, _ in options.assignments]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise EndingError(USAGE, f"{', '.join(twice)} must be said once, not twice")
+    until = _until(options, session)
+    changes = [Change(options.scope, name, value, until) for name, value in options.assignments]
+    return _change(options, session, session.load_or_begin(), changes)
+
+
+def _until(options: argparse.Namespace, session: Session) -> float | None:
+    if options.for_s is not None:
+        # To the second, as it is shown and written down; and not before it has begun.
+        now = session.clock()
+        return float(max(round(now + options.for_s), math.floor(now) + 1))
+    until: float | None = options.until
+    _check_future(until, session, "--until")
+    return until
+
+
+def _check_future(until: float | None, session: Session, what: str) -> None:
+    if until is not None and until <= session.clock():
+        raise EndingError(REFUSED, f"{what} must be in the future, not {stamp(until)}")
+
+
+def unset(options: argparse.Namespace, session: Session) -> int:
+    """Take values away from a scope."""
+    document = session.load()
+    there = sorted(each.name for each in document.entries if each.scope == options.scope)
+    if not there:
+        raise EndingError(REFUSED, f"nothing is set at {shown(options.scope)}")
+    missing = [name for name in options.names if name not in there]
+    if missing:
+        raise EndingError(REFUSED, f"{', '.join(missing)}: not set at {options.scope}; set there: {', '.join(there)}")
+    changes = [Change(options.scope, name, UNSET) for name in dict.fromkeys(options.names or there)]
+    return _change(options, session, document, changes, mends=True)
+
+
+def apply(options: argparse.Namespace, session: Session) -> int:
+    """Make the changes that a file lists."""
+    changes, warnings = changes_of(read(options.file), options.file)
+    for warning in warnings:
+        session.terminal.note(f"warning: {warning}")
+    for change in changes:
+        _check_future(change.expires_at, session, f"{change.scope}:{change.name}: until")
+    return _change(options, session, session.load_or_begin(), changes)
+
+
+def rollback(options: argparse.Namespace, session: Session) -> int:
+    """Make everything as it was under a version, as a new one."""
+    target, now = session.at(options.version), session.clock()
+    try:
+        before = session.load()
+    except MalformedError as error:
+        session.terminal.note(f"what is there is no document, and is to be replaced: {error}")
+        before = Document(error.version)
+    # An override that has ended since then would say nothing, and come back as something to be cleaned up.
+    kept = tuple(_still(each, now) for each in target.entries if not _is_over(each, now))
+    for each in target.entries:
+        if _is_over(each, now) and each.expires_at is not None:
+            session.terminal.note(f"left out, for it has expired: {each.scope}:{each.name}, {stamp(each.expires_at)}")
+    changes = as_changes(differences(before, Document(target.version, kept)))
+    return _change(options, session, before, changes, restores=True)
+
+
+def _is_over(entry: Entry, now: float) -> bool:
+    return entry.expires_at is not None and entry.expires_at <= now and entry.then is None
+
+
+def _still(entry: Entry, now: float) -> Entry:
+    """Return what is left of an entry: the value that came after an override, once that has ended."""
+    over = entry.expires_at is not None and entry.expires_at <= now
+    return Entry(entry.scope, entry.name, entry.then) if over else entry
+
+
+# --- the one way in which anything is written -------------------------------------------------------------------------
+
+
+def _change(
+    options: argparse.Namespace,
+    session: Session,
+    before: Document,
+    changes: Sequence[Change],
+    *,
+    mends: bool = False,
+    restores: bool = False,
+) -> int:
+    """Make changes. ``mends``: what was wrong before may stay; ``restores``: what is not known is none of our doing."""
+    terminal, store = session.terminal, session.writable
+    after = changed(before, changes, before.version)
+    _check_values(options, session, before, after, mends=mends)
+    _check_names(options, session, before, after, refuse=not restores)
+    found = differences(before, after)
+    if not found:
+        return _finish(options, session, found, before.version, "nothing to change", written=False)
+    asks = terminal.interactive and not options.yes and not options.dry_run
+    if not options.json:
+        for each in found:
+            terminal.say(line_of(each, terminal.paint))
+    elif asks:
+        for each in found:
+            terminal.note(line_of(each))
+    for scope in unknown_services((each.scope for each in changes if each.value is not UNSET), session.running()):
+        terminal.note(f"warning: no process of this host reports a service that {scope} is for")
+    if options.dry_run:
+        return _finish(options, session, found, before.version, "dry run: nothing was written", written=False)
+    if asks and not terminal.confirmed(f"write this to {store.name} ({_those(len(found))})?"):
+        raise EndingError(REFUSED, "not confirmed: nothing was written")
+    try:
+        version = store.write(
+            as_changes(found), reason=options.reason, actor=options.actor or _actor(), based_on=before.version
+        )
+    except ConflictError as error:
+        raise EndingError(CONFLICT, *_meanwhile(session, before, error)) from None
+    return _finish(options, session, found, version, f"{store.name} is at version {version} now", written=True)
+
+
+def _those(count: int) -> str:
+    return f"{count} change{'' if count == 1 else 's'}"
+
+
+def _finish(
+    options: argparse.Namespace,
+    session: Session,
+    found: Sequence[Difference],
+    version: str,
+    words: str,
+    *,
+    written: bool,
+) -> int:
+    if options.json:
+        answer: dict[str, Any] = {"store": session.store.name, "version": version, "written": written}
+        session.terminal.say_json({**answer, "changes": as_objects(found)})
+        return DONE
+    session.terminal.say(printable(words))
+    ends = {each[1].expires_at for each in found if each[1] is not None and each[1].expires_at is not None}
+    if written and ends:
+        session.terminal.say(f"ends by itself in {span(min(ends) - session.clock())}, at {stamp(min(ends))}")
+    return DONE
+
+
+def _check_values(
+    options: argparse.Namespace, session: Session, before: Document, after: Document, *, mends: bool
+) -> None:
+    """Check the whole result: one wrong value, and the processes reject everything else that is in it, too."""
+    problems = examine(after, allow_disable=options.allow_disable).problems
+    name = session.store.name
+    # Else, of two wrong values at two scopes, neither could be taken away.
+    if mends and set(problems) <= set(examine(before, allow_disable=options.allow_disable).problems):
+        for problem in problems:
+            session.terminal.note(f"processes will still reject all of it: {problem} ({name})")
+    elif problems:
+        raise EndingError(REFUSED, *(f"{each} ({name}); nothing was written" for each in problems))
+
+
+def _check_names(
+    options: argparse.Namespace, session: Session, before: Document, after: Document, *, refuse: bool
+) -> None:
+    """Refuse new settings that mean nothing: processes only warn of them, so a typing error would go unnoticed."""
+    there = {(each.scope, each.name) for each in before.entries}
+    new = [each for each in after.entries if (each.scope, each.name) not in there and each.name not in LIVE]
+    lines = [f"{warning}{_hint(each.name)}" for each in new for warning in examine_one(each).warnings]
+    if refuse and lines and not options.allow_unknown:
+        raise EndingError(REFUSED, *(f"{line}; nothing was written" for line in lines))
+    for line in lines:
+        session.terminal.note(f"warning: {line}")
+
+
+def _hint(name: str) -> str:
+    likely = () if name in NOT_LIVE else get_close_matches(name, LIVE, 1)
+    return f" (did you mean {likely[0]}?)" if likely else ""
+
+
+def _meanwhile(session: Session, before: Document, error: ConflictError) -> list[str]:
+    """Return what to say of a conflict: what has changed since it was looked at, and who did it."""
+    lines = [f"{error}; nothing was written"]
+    try:
+        now = session.load()
+        revisions = session.writable.history(1)
+    except StoreError as trouble:
+        return [*lines, f"what has changed cannot be shown: {trouble}"]
+    lines += [line_of(each) for each in differences(before, now)]
+    if revisions and revisions[0].version == now.version:
+        last = revisions[0]
+        lines.append(f"version {last.version}  {stamp(last.at)}  {last.actor}: {last.reason}")
+    return [*lines, "look at it, then run the command again"]
+
+
+def _actor() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = f"uid-{os.getuid()}"  # a container's user is often in no list
+    return f"{user}@{socket.gethostname()}"
