@@ -117,7 +117,9 @@ def judge_directory(name: str, directory: Directory, lives: Callable[[int], bool
         )
         if ours and path and directory.mode is None:
             why = "no process reports there yet; the first one makes it, if it may"
-            yield warning(check, "", f"{name}: {what}", why, "start the service, or look whether its user may write there")
+            yield warning(
+                check, "", f"{name}: {what}", why, "start the service, or look whether its user may write there"
+            )
             return
         why = "no process can report: no page, no scrape" if ours else "prometheus_client fails at the first metric"
         yield problem(check, "", f"{name}: {what}", why, "make it before the server starts, or unset the variable")

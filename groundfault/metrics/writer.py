@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from random import uniform
+from random import Random
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +75,8 @@ class Encoder:
 
 
 _CALLS: Final = 2  # where they are in what is said of a command
+
+_random: Final = Random()  # its own: a thread that draws from everybody's would change what a test draws
 
 
 class Writer:
@@ -144,7 +146,7 @@ class Writer:
             waiting = []
             pause_s = min(max(INTERVAL_S, self._took_s / _SHARE), _MAX_INTERVAL_S)
             try:
-                waiting.append(asked.get(timeout=uniform(0.9, 1.1) * pause_s))
+                waiting.append(asked.get(timeout=_random.uniform(0.9, 1.1) * pause_s))
                 while True:
                     waiting.append(asked.get_nowait())
             except Empty:

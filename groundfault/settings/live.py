@@ -11,10 +11,10 @@ overrides on time, whether or not the store is there.
 
 import atexit
 import os
-import random
 from collections.abc import Callable, Iterable
 from functools import partial
 from queue import Empty, SimpleQueue
+from random import Random
 from threading import RLock, Thread, current_thread
 from typing import Final, Literal
 
@@ -74,7 +74,7 @@ class LiveSettings:
         patience_s: float = 3.0,
         clock: Clock = monotonic,
         wall_clock: Clock = wall,
-        draw: Callable[[], float] = random.random,
+        draw: Callable[[], float] | None = None,
     ) -> None:
         service = service if service is not None else os.environ.get("GROUNDFAULT_SERVICE") or None
         if service is not None and not valid_name(service):
@@ -101,7 +101,7 @@ class LiveSettings:
             allow_disable=allow_disable,
             sinks=sinks_of(sinks),
             clock=clock,
-            draw=draw,
+            draw=draw or Random().random,  # its own, as the writer of reports has
         )
         self._running = False
         self._reader: Reader | None = None

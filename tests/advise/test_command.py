@@ -19,6 +19,7 @@ from groundfault.advise import command, progress, shown
 from groundfault.breaker.registry import Registry, Resource
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.cli import main
+from groundfault.metrics import writer
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +352,7 @@ def is_group(number):
 
 
 def test_reports_of_running_processes_are_read(capsys, tmp_path):
-    from groundfault.metrics import writer
+
     registry = Registry()
     entrants = Resource("contest-db", registry=registry).command("entrants", max_concurrent=7)
     for _ in range(1_200):

@@ -100,7 +100,11 @@ def test_values_and_their_end_come_back_as_they_were(store):
 def test_a_change_replaces_and_unsets_at_once(store):
     first = put(store, ("*", "timeout_s", 0.5), ("*", "max_concurrent", 5))
     second = put(store, ("*", "timeout_s", 0.7, 1.8e9), ("*", "max_concurrent", UNSET), based_on=first)
-    assert store.load(first) == Document(second, (Entry("*", "timeout_s", 0.7, 1.8e9),))
+    assert store.load(first) == Document(second, (Entry("*", "timeout_s", 0.7, 1.8e9, 0.5),))
+    third = put(store, ("*", "timeout_s", 0.8, 1.9e9, None), based_on=second)
+    assert store.load(second).entries == (Entry("*", "timeout_s", 0.8, 1.9e9),)
+    assert [pair[1].then for pair in store.history()[0].changes] == [None]
+    assert store.at(second).entries[0].then == 0.5, third
 
 
 def test_what_differs_in_nothing_is_no_change(store):
