@@ -8,7 +8,7 @@ The gate decides under the lock and tells the sinks after it.
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from groundfault import _context
 from groundfault._clock import Clock
@@ -22,7 +22,7 @@ from groundfault.breaker._period import Period
 from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import Rolling
 from groundfault.breaker.settings import BreakerSettings
-from groundfault.breaker.snapshot import CommandSnapshot
+from groundfault.breaker.snapshot import CommandCounts, CommandSnapshot
 from groundfault.errors import BulkheadFullError, CircuitOpenError, RejectedError, ThrottledError, UnhealthyError
 from groundfault.events import (
     CircuitChanged,
@@ -37,8 +37,7 @@ from groundfault.vocabulary import Criticality, Mode, Outcome, State
 
 __all__ = ["Gate"]
 
-_UNGUARDED: Final = Permit(-1)
-"""For a call that goes ahead because the gate itself failed: it belongs to no generation, so it moves nothing."""
+_UNGUARDED: Final = Permit(-1)  # for a call that goes ahead because the gate itself failed: it moves nothing
 
 
 class Gate:
@@ -154,9 +153,9 @@ class Gate:
     def _checked(self, permit: Permit, healthy: bool) -> None:  # noqa: FBT001  called back with the answer alone
         news: list[Event] = []
         with self._lock:
-            now, draw = self._clock(), self._draw()
+            now, draw, rolling = self._clock(), self._draw(), self._rolling
             change = self._circuit.checked(
-                permit, now, healthy=healthy, settings=self.settings, rolling=self._rolling, draw=draw
+                permit, now, healthy=healthy, settings=self.settings, rolling=rolling, draw=draw
             )
             if change is not None:
                 news.append(self._circuit_changed(change))
@@ -195,36 +194,45 @@ class Gate:
             now = self._clock()
             self._advance(now, news)
             self._renew()
-            circuit, rolling, settings = self._circuit, self._rolling, self.settings
-            fallbacks, failed, refused = self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0)
+            circuit, rolling = self._circuit, self._rolling
             p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
+            is_open = circuit.state is State.OPEN
             result = CommandSnapshot(
-                resource=self.resource,
-                command=self.command,
-                state=circuit.state,
-                mode=settings.mode,
-                in_flight=len(self.in_flight),
-                max_concurrent=settings.max_concurrent,
+                **self._counted()._asdict(),
+                mode=self.settings.mode,
                 counts=rolling.counts(),
-                totals=rolling.lifetime(),
-                durations=rolling.taken(),
-                fallbacks=fallbacks,
-                fallbacks_failed=failed,
-                fallbacks_refused=refused,
                 p50_s=p50,
                 p95_s=p95,
                 p99_s=p99,
-                admitted_share=self._callee.share,
-                saturated=self._callee.saturated,
-                healthy=self._health is None or self._health.healthy,
-                sleep_left_s=max(0.0, circuit.wakes_at - now) if circuit.state is State.OPEN else 0.0,
-                sleep_window_s=circuit.sleep_window_s if circuit.state is State.OPEN else 0.0,
+                sleep_left_s=max(0.0, circuit.wakes_at - now) if is_open else 0.0,
+                sleep_window_s=circuit.sleep_window_s if is_open else 0.0,
                 trips=circuit.trips,
-                moves=dict(circuit.moves or ()),
-                settings=settings,
+                settings=self.settings,
             )
         self._tell(news)
         return result
+
+    def counts(self, known: object) -> tuple[object, CommandCounts | None]:
+        """Return a mark and the counts, or None for them if the mark is ``known``: nothing has changed."""
+        news: list[Event] = []
+        with self._lock:
+            self._advance(self._clock(), news)
+            self._rolling.fold()
+            self._renew()
+            mark = self._rolling.ended, self._circuit.generation, *self._gauges()
+            result = None if mark == known else self._counted()
+        self._tell(news)
+        return mark, result
+
+    def _counted(self) -> CommandCounts:
+        totals = self._rolling.lifetime(), self._rolling.taken(), dict(self._circuit.moves or {})
+        return CommandCounts(self.resource, self.command, *totals, *self._gauges())
+
+    def _gauges(self) -> tuple[Any, ...]:
+        circuit, callee, limit = self._circuit, self._callee, self.settings.max_concurrent
+        healthy = self._health is None or self._health.healthy
+        fallbacks = self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0)
+        return circuit.state, len(self.in_flight), limit, callee.share, callee.saturated, healthy, *fallbacks
 
     def after_fork(self) -> None:
         """Make a child process's copy usable: what other threads held or had in flight is not there any more.
@@ -379,16 +387,7 @@ class Gate:
             self._tell([HealthChanged(self.resource, self.command, news.healthy, news.error)])
 
     def _circuit_changed(self, change: Change) -> CircuitChanged:
-        return CircuitChanged(
-            self.resource,
-            self.command,
-            old=change.old,
-            new=change.new,
-            failures=change.failures,
-            volume=change.volume,
-            sleep_window_s=change.sleep_window_s,
-            traceparent=_context.trace(),
-        )
+        return CircuitChanged(self.resource, self.command, *change, traceparent=_context.trace())
 
 
 _gates: Final = Family(Gate.after_fork)

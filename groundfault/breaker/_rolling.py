@@ -158,6 +158,11 @@ class Rolling:
         self.fold()
         return {outcome: self._lifetime.get(outcome, 0) for outcome in Outcome}
 
+    @property
+    def ended(self) -> int:
+        """How many calls have been folded since the beginning: while it stays, so do their counts and durations."""
+        return sum(self._lifetime.values())
+
     def taken(self) -> dict[Outcome, Histogram]:
         """Return how long calls took since the beginning, by outcome, of those outcomes that there were."""
         self.fold()

@@ -23,7 +23,7 @@ from groundfault.breaker._rolling import FOLD_AT
 from groundfault.breaker._wrapping import guard
 from groundfault.breaker.attempt import Attempt, Fallback, UnguardedAttempt
 from groundfault.breaker.settings import BreakerSettings
-from groundfault.breaker.snapshot import CommandSnapshot
+from groundfault.breaker.snapshot import CommandCounts, CommandSnapshot
 from groundfault.sinks import Sinks, default_sinks
 from groundfault.vocabulary import Outcome
 
@@ -220,3 +220,10 @@ class Command:
     def snapshot(self) -> CommandSnapshot:
         """Describe the command as it is now."""
         return self._gate.snapshot()
+
+    def counts(self, known: object = None) -> tuple[object, CommandCounts | None]:
+        """Return a mark, and counts and gauges alone: for who asks each second.
+
+        None instead of them if the mark is still the one that is ``known``.
+        """
+        return self._gate.counts(known)

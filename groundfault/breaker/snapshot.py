@@ -3,13 +3,32 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from groundfault._histogram import Histogram
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.vocabulary import Mode, Outcome, State
 
-__all__ = ["CommandSnapshot"]
+__all__ = ["CommandCounts", "CommandSnapshot"]
+
+
+class CommandCounts(NamedTuple):
+    """What only ever grows of a command, and its gauges: fields of its snapshot, for an eighth of the price."""
+
+    resource: str
+    command: str
+    totals: Mapping[Outcome, int]
+    durations: Mapping[Outcome, Histogram]
+    moves: Mapping[tuple[State, State], int]
+    state: State
+    in_flight: int
+    max_concurrent: int | None
+    admitted_share: float
+    saturated: bool
+    healthy: bool
+    fallbacks: int
+    fallbacks_failed: int
+    fallbacks_refused: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,5 +288,23 @@ CATALOGUE: Final = (
         "{process}",
         "services",
     ),
+    Metric(
+        "groundfault_report_age_seconds",
+        "groundfault.report.age",
+        "gauge",
+        ("service",),
+        "How long ago the living process wrote its report that is most behind; it writes each second.",
+        "s",
+        "services",
+    ),
+    Metric(
+        "groundfault_reports_unread",
+        "groundfault.reports.unread",
+        "gauge",
+        (),
+        "Files of the run directory that cannot be read.",
+        "{file}",
+        "1",
+    ),
 )
 """In the order in which they are shown."""

@@ -13,17 +13,37 @@ from typing import Final
 
 from groundfault._histogram import Histogram
 from groundfault.breaker.registry import Registry, all_registries
-from groundfault.breaker.snapshot import CommandSnapshot
+from groundfault.breaker.snapshot import CommandCounts, CommandSnapshot
 from groundfault.events import internal_errors
 from groundfault.shedding.shedder import live_shedders
 from groundfault.shedding.snapshot import ShedderSnapshot
 
-__all__ = ["ADMITTED", "CommandReport", "ProcessInfo", "Report", "ServerReport", "StoreReport", "collect", "merged"]
+__all__ = [
+    "ADMITTED",
+    "STALE_S",
+    "UNKNOWN",
+    "CommandReport",
+    "ProcessInfo",
+    "Report",
+    "ServerReport",
+    "StoreReport",
+    "collect",
+    "merged",
+    "own_errors",
+    "service_of",
+]
 
 ADMITTED: Final = "admitted"
 """Stands for the reason of a request that was not refused."""
 
+UNKNOWN: Final = "unknown"
+"""The service of a process that has no name and no shedder, or several."""
+
+STALE_S: Final = 5.0
+"""A living process that has not written for so long cannot, or is stopped."""
+
 Counts = dict[str, int]
+Edge = tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -52,7 +72,7 @@ class CommandReport:
     unhealthy: int = 0
 
     @classmethod
-    def of(cls, seen: CommandSnapshot) -> "CommandReport":
+    def of(cls, seen: CommandSnapshot | CommandCounts) -> "CommandReport":
         """Return the report of one command in this process."""
         fallbacks = {"served": seen.fallbacks, "failed": seen.fallbacks_failed, "refused": seen.fallbacks_refused}
         return cls(
@@ -72,15 +92,18 @@ class CommandReport:
 
     def add(self, other: "CommandReport") -> None:
         """Take in what another process says of the same command."""
-        for mine, theirs in (
-            (self.calls, other.calls),
-            (self.fallbacks, other.fallbacks),
-            (self.moves, other.moves),
-            (self.states, other.states),
-        ):
-            _add(mine, theirs)
+        _add(self.calls, other.calls)
+        _add(self.states, other.states)
+        if other.fallbacks:
+            _add(self.fallbacks, other.fallbacks)
+        if other.moves:
+            _add(self.moves, other.moves)
         for outcome, histogram in other.durations.items():
-            self.durations.setdefault(outcome, Histogram()).merge(histogram)
+            known = self.durations.get(outcome)
+            if known is None:
+                self.durations[outcome] = histogram.copy()
+            else:
+                known.merge(histogram)
         if other.states:  # it lives
             self.limit = None if self.limit is None or other.limit is None else self.limit + other.limit
             self.admitted_share = min(self.admitted_share, other.admitted_share)
@@ -185,27 +208,77 @@ class ProcessInfo:
 
 @dataclass(slots=True)
 class Report:
-    """Everything, of one process or of several: by resource and command, by service, by store."""
+    """Everything, of one process or of several: by resource and command, by service, by store.
+
+    ``edges``, a total: calls by the service that makes them, resource and outcome.
+    ``processes``: those that live. ``unread``: files of a run directory that say nothing, and why.
+    """
 
     commands: dict[tuple[str, str], CommandReport] = field(default_factory=dict)
     servers: dict[str, ServerReport] = field(default_factory=dict)
     stores: dict[str, StoreReport] = field(default_factory=dict)
+    edges: dict[Edge, int] = field(default_factory=dict)
     internal_errors: Counts = field(default_factory=dict)
     processes: list[ProcessInfo] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call and no request has been counted, and no error."""
+        counted = any(command.calls for command in self.commands.values()) or any(
+            server.requests for server in self.servers.values()
+        )
+        return not (counted or self.internal_errors)
+
+    def stale(self, now: float, after_s: float = STALE_S) -> list[ProcessInfo]:
+        """Return the living that have not written for longer than that. ``now``: seconds since the epoch."""
+        return [each for each in self.processes if now - each.written_at > after_s]
 
     def add(self, other: "Report") -> None:
         """Take in another process's report."""
         for key, command in other.commands.items():
-            known = self.commands.get(key)
+            self.commands.setdefault(key, CommandReport(*key)).add(command)
+        self._add_rest(other)
+
+    def take(self, other: "Report") -> None:
+        """Take in another process's report that nobody uses any more: cheaper, for what is new is not copied."""
+        mine = self.commands
+        for key, command in other.commands.items():
+            known = mine.get(key)
             if known is None:
-                known = self.commands[key] = CommandReport(*key)
-            known.add(command)
+                mine[key] = command
+            else:
+                known.add(command)
+        self._add_rest(other)
+
+    def add_command(self, command: CommandReport) -> None:
+        """Take in one more command, which may be in several registries."""
+        key = command.resource, command.command
+        if key in self.commands:
+            self.commands[key].add(command)
+        else:
+            self.commands[key] = command
+
+    def _add_rest(self, other: "Report") -> None:
         for service, server in other.servers.items():
             self.servers.setdefault(service, ServerReport(service)).add(server)
         for name, store in other.stores.items():
             self.stores.setdefault(name, StoreReport(name)).add(store)
+        for edge, times in other.edges.items():
+            self.edges[edge] = self.edges.get(edge, 0) + times
         _add(self.internal_errors, other.internal_errors)
         self.processes += other.processes
+        self.unread |= other.unread
+
+    def draw_edges(self, service: str | None) -> None:
+        """Fill ``edges`` from the commands, all of them of this service."""
+        edges: dict[Edge, int] = {}
+        caller = service or UNKNOWN
+        for (resource, _), command in self.commands.items():
+            for outcome, times in command.calls.items():
+                edge = caller, resource, outcome
+                edges[edge] = edges.get(edge, 0) + times
+        self.edges = edges
 
     def bury(self) -> None:
         """Take away what only the living have, in a report of a process that has died."""
@@ -241,15 +314,19 @@ def collect(now: float, registries: Iterable[Registry] | None = None) -> Report:
 
     ``registries``: None, the default, for all of the process's.
     """
-    report = Report(internal_errors=dict(internal_errors()))
+    report = collect_servers(now)
     for registry in all_registries() if registries is None else registries:
         for command in registry:
-            seen = CommandReport.of(command.snapshot())
-            key = seen.resource, seen.command
-            if key in report.commands:
-                report.commands[key].add(seen)
-            else:
-                report.commands[key] = seen
+            counts = command.counts()[1]
+            if counts is not None:
+                report.add_command(CommandReport.of(counts))
+    report.draw_edges(report.processes[0].service)
+    return report
+
+
+def collect_servers(now: float) -> Report:
+    """Return everything but the commands."""
+    report = Report(stores=_stores(), internal_errors=own_errors())
     for shedder in live_shedders():
         server = ServerReport.of(shedder.snapshot())
         if server.service in report.servers:
@@ -258,6 +335,29 @@ def collect(now: float, registries: Iterable[Registry] | None = None) -> Report:
             report.servers[server.service] = server
     report.processes.append(ProcessInfo(os.getpid(), service_of(report), now))
     return report
+
+
+def _stores() -> dict[str, StoreReport]:
+    """Return the stores by name; filled from the live settings of this process."""
+    return {}
+
+
+_inherited_errors: Counts = {}
+
+
+def _note_inherited_errors() -> None:
+    global _inherited_errors  # noqa: PLW0603  of the process, as what it corrects
+    _inherited_errors = internal_errors()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_inherited_errors)
+
+
+def own_errors() -> Counts:
+    """Return the internal errors of this process by place, without those that its parent had before it forked."""
+    own = {where: times - _inherited_errors.get(where, 0) for where, times in internal_errors().items()}
+    return {where: times for where, times in own.items() if times > 0}
 
 
 def service_of(report: Report) -> str | None:
