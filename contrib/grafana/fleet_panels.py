@@ -143,6 +143,21 @@ INTERNALS: Final = Row(
             queries={"{{job}} {{service}}": per("job, service", "groundfault_processes", JOB)},
         ),
         Panel(
+            id=707,
+            title="Age of reports",
+            says="How long ago the process wrote its report that is most behind. It writes each second; "
+            "one that lives and does not, hangs.",
+            queries={"{{job}} {{service}}": per("job, service", "groundfault_report_age_seconds", JOB, "max")},
+            unit="s",
+        ),
+        Panel(
+            id=708,
+            title="Reports unread",
+            says="Files in run directories that cannot be read.",
+            queries={"{{job}}": per("job", "groundfault_reports_unread", JOB)},
+            steps=BAD,
+        ),
+        Panel(
             id=705,
             title="Instances compared: failed calls",
             says="Share of the calls of each instance that failed or that its own circuit refused. "
@@ -157,6 +172,7 @@ INTERNALS: Final = Row(
             },
             unit="percentunit",
             highest=1,
+            width=12,
         ),
         Panel(
             id=706,
@@ -167,6 +183,7 @@ INTERNALS: Final = Row(
             },
             unit="percentunit",
             highest=1,
+            width=12,
         ),
     ),
 )
