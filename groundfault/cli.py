@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from groundfault.doctor.servers import server_names
+from groundfault.metrics import command as metrics
 
 __all__ = ["main"]
 
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object instead")
     doctor.set_defaults(run=_doctor)
+    metrics.add_to(commands)
     return parser
 
 

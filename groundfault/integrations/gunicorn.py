@@ -4,25 +4,29 @@
 In a configuration file ``install(globals())`` as its last line does the same beside hooks of its own.
 """
 
+import os
 import signal
 import socket
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
+from inspect import signature
 from ipaddress import ip_address
 from typing import Any, Final
 
 from gunicorn import util
 from gunicorn.workers import gthread, sync
 
-from groundfault._clock import monotonic
+from groundfault._clock import monotonic, wall
 from groundfault.events import note_internal_error
 from groundfault.integrations._gunicorn_closing import Closer
 from groundfault.integrations._gunicorn_gate import Answer, Gate, is_read_to_end
 from groundfault.integrations._gunicorn_stop import DRAIN_S, Stop, server_is_stopping
+from groundfault.metrics.rundir import RUN_DIR, fold, named_directory
+from groundfault.metrics.writer import start
 from groundfault.shedding._socket import self_test
 from groundfault.shedding.shedder import live_shedders
 
-__all__ = ["SyncWorker", "ThreadWorker", "install", "post_worker_init"]
+__all__ = ["SyncWorker", "ThreadWorker", "child_exit", "install", "post_worker_init"]
 
 _TICK_S: Final = 0.05  # how often a worker that is stopping looks up
 _LOG_S: Final = 60.0  # so often a worker says how many it has refused
@@ -254,8 +258,9 @@ def post_worker_init(worker: Any) -> None:
     """Do what can be done for stock workers; a hook of ``gunicorn.conf.py``, called by gunicorn.
 
     Warns of the pause in front of clients that close slowly, and drains the application's shedders when the whole
-    server stops, for kept-alive connections.
+    server stops, for kept-alive connections. Starts the worker's reports, if there is a run directory.
     """
+    start()
     try:
         self_test.start()
         if isinstance(worker, _Kit):
@@ -277,6 +282,19 @@ def post_worker_init(worker: Any) -> None:
         _drain_on_stop(worker)
     except Exception as error:  # noqa: BLE001  a worker must start
         note_internal_error("gunicorn post_worker_init", error)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn's signature
+    """Fold what a worker has counted that has died; a hook of ``gunicorn.conf.py``, called in the master.
+
+    Whoever reads the run directory would do it, too. So it stays small where nobody does. Never raises an Exception.
+    """
+    try:
+        directory = named_directory()
+        if directory is not None and directory.is_dir():
+            fold(directory, wall(), timeout_s=0.0)
+    except Exception as error:  # noqa: BLE001  the master must go on
+        note_internal_error("gunicorn child_exit", error)
 
 
 def _may_be_kept_waiting(worker: Any) -> bool:
@@ -310,11 +328,14 @@ def _drain_on_stop(worker: Any) -> None:
     signal.siginterrupt(signal.SIGTERM, False)  # noqa: FBT003  as gunicorn has it
 
 
-def install(namespace: MutableMapping[str, Any]) -> None:
+def install(namespace: MutableMapping[str, Any], *, run_dir: str | os.PathLike[str] | None = None) -> None:
     """Protect what a ``gunicorn.conf.py`` configures; its last line: ``install(globals())``.
 
     A ``worker_class`` of ``sync``, ``gthread`` or none becomes ours; any other stays.
-    ``post_worker_init`` runs after a hook of that name that is there already. A command line option ``-k`` goes before.
+    ``post_worker_init`` and ``child_exit`` run after hooks of these names that are there already.
+    A command line option ``-k`` goes before.
+    ``run_dir`` is the directory into which the workers report, see :mod:`groundfault.metrics`, unless the environment
+    variable ``GROUNDFAULT_RUN_DIR`` names one; None, the default: none but that.
     Of ``threads`` only the file's are seen here: with ``--threads`` name ``-k`` and :class:`ThreadWorker` as well.
     """
     try:
@@ -327,11 +348,21 @@ def install(namespace: MutableMapping[str, Any]) -> None:
     elif stock == "sync":
         namespace["worker_class"] = f"{__name__}.SyncWorker"
     namespace["post_worker_init"] = _after(namespace.get("post_worker_init"), post_worker_init)
+    namespace["child_exit"] = _after(namespace.get("child_exit"), child_exit)
+    if run_dir is not None and not os.environ.get(RUN_DIR):
+        os.environ[RUN_DIR] = os.fspath(run_dir)  # for the workers, and for a new master after SIGUSR2
 
 
-def _after(first: Any, second: Callable[[Any], None]) -> Callable[[Any], None]:
+def _after(first: Any, second: Callable[..., None]) -> Callable[..., None]:
     if not callable(first) or first is second:
         return second
+    if len(signature(second).parameters) > 1:  # gunicorn counts a hook's parameters
+
+        def both_of(server: Any, worker: Any) -> None:
+            first(server, worker)
+            second(server, worker)
+
+        return both_of
 
     def both(worker: Any) -> None:
         first(worker)
