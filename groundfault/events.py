@@ -121,6 +121,7 @@ class ThrottleChanged:
     resource: str
     command: str
     admitted_share: float
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -138,7 +139,8 @@ class SaturationChanged:
 class SheddingChanged:
     """A server has begun or ended shedding. ``shed`` counts this episode's refusals so far.
 
-    Not ``enforced``: in shadow mode, where those were let through.
+    Not ``enforced``: in shadow mode, where those were let through. ``traceparent``: of the request that was the first
+    to be refused, or the first to find it ended.
     ``queue_wait_s`` was measured. ``predicted_wait_s`` is given where a forecast decided: how long the request would
     have waited inside the process, for a thread or for its answer.
     """

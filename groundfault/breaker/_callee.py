@@ -57,7 +57,7 @@ class Callee:
         before = throttle.share
         throttle.judge(now)
         if (before < 1.0) != (throttle.share < 1.0):
-            news.append(ThrottleChanged(self._resource, self._command, throttle.share))
+            news.append(ThrottleChanged(self._resource, self._command, throttle.share, _context.trace()))
 
     def ended(self) -> None:
         """Count a call that ended otherwise than refused by the callee."""

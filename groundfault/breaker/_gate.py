@@ -353,7 +353,7 @@ class Gate:
             return
         in_flight, limit = len(self.in_flight), self.settings.max_concurrent
         if (level := self._bulkhead.left(in_flight, limit)) is not None:
-            news.append(ConcurrencyChanged(self.resource, self.command, level, in_flight, limit or 0))
+            news.append(ConcurrencyChanged(self.resource, self.command, level, in_flight, limit or 0, _context.trace()))
 
     def _renew(self) -> None:
         """Replace the period if it would say something else. Not more often: calls in flight compare its identity."""

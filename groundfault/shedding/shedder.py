@@ -195,6 +195,7 @@ class Shedder(ShortWays):
                 tally.in_flight += 1
                 law.enter(now, admission)
         if change is not None:
+            change.traceparent = traceparent
             self.sinks.change(change)
         if now >= self._listener.due:
             self._watch_listener(now)
