@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from client_panels import COMMANDS, THROTTLE
 from fleet_panels import EDGES, INTERNALS, SETTINGS
-from queries import COMMAND, JOB, Panel, Row
+from queries import JOB, NOT_CLOSED, Panel, Row
 from server_panels import HEADLINE, SERVER
 
 TARGET: Final = Path(__file__).with_name("groundfault.json")
@@ -285,10 +285,9 @@ VARIABLES: Final = [
 
 ANNOTATIONS: Final = [
     annotation(
-        "Circuit trips",
+        "Circuit opens",
         "red",
-        "sum by (job, resource, command) "
-        f'(increase(groundfault_circuit_transitions_total{{{COMMAND},from="closed",to="open"}}[$__interval])) > 0',
+        f"({NOT_CLOSED} > 0) unless ({NOT_CLOSED.removesuffix(')')} offset $__interval) > 0)",
         "{{job}}: {{resource}}/{{command}}",
     ),
     annotation(

@@ -15,6 +15,7 @@ from queries import (
     STATE,
     Panel,
     Row,
+    news,
     per,
     quantile,
     rate,
@@ -122,8 +123,9 @@ COMMANDS: Final = Row(
             title="Changes of circuits",
             says="From closed to open is a trip. Each change is one of one process.",
             queries={
-                f"{NAMED} {{{{from}}}} to {{{{to}}}}": "sum by (resource, command, from, to) "
-                f"(increase(groundfault_circuit_transitions_total{{{COMMAND}}}[$__rate_interval]))"
+                f"{NAMED} {{{{from}}}} to {{{{to}}}}": news(
+                    "groundfault_circuit_transitions_total", COMMAND, "resource, command, from, to"
+                )
             },
             empty="none",
         ),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from queries import BAD, FAILED, FAILING, JOB, JUDGED, SERVICE, SHED, SHEDDING, Panel, Row, per, rate, share
+from queries import BAD, FAILED, FAILING, JOB, JUDGED, SERVICE, SHED, SHEDDING, Panel, Row, news, per, rate, share
 
 __all__ = ["EDGES", "INTERNALS", "SETTINGS"]
 
@@ -116,10 +116,7 @@ INTERNALS: Final = Row(
             id=701,
             title="Internal errors",
             says="Errors of GroundFault's own, by place. Calls and requests went on without it.",
-            queries={
-                "{{job}} {{where}}": "sum by (job, where) "
-                f"(increase(groundfault_internal_errors_total{{{JOB}}}[$__rate_interval]))"
-            },
+            queries={"{{job}} {{where}}": news("groundfault_internal_errors_total", JOB, "job, where")},
             empty="none",
         ),
         Panel(

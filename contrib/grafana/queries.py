@@ -21,6 +21,7 @@ __all__ = [
     "WAIT",
     "Panel",
     "Row",
+    "news",
     "per",
     "quantile",
     "rate",
@@ -89,6 +90,13 @@ def rate(metric: str, selector: str, by: str = "") -> str:
     """Return the sum of a counter's rates."""
     grouped = f" by ({by})" if by else ""
     return f"sum{grouped} (rate({metric}{{{selector}}}[$__rate_interval]))"
+
+
+def news(metric: str, selector: str, by: str) -> str:
+    """Return how often something rare has happened, the first time included: that one makes the series, so no rise."""
+    chosen = f"{metric}{{{selector}}}"
+    first = f"({chosen} unless {chosen} offset $__rate_interval)"
+    return f"sum by ({by}) ({first} or increase({chosen}[$__rate_interval]))"
 
 
 def share(metric: str, selector: str, by: str = "", *, part: str, whole: str = "") -> str:

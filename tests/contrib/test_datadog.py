@@ -204,10 +204,10 @@ def test_what_the_emitter_sends_has_the_tags_that_are_asked_for(queries, monitor
 def everything():
     """Return a report that says something of every metric."""
     registry = Registry()
-    command = Resource("saber", registry=registry).command("GET", max_concurrent=5, fallback=[])
+    command = Resource("saber", registry=registry).command("get", max_concurrent=5, fallback=[])
     command.call(list)
     report = collect(1000.0, [registry])
-    seen = report.commands["saber", "GET"]
+    seen = report.commands["saber", "get"]
     seen.fallbacks["served"] = 1
     seen.moves["closed>open"] = 1
     report.draw_edges("grouper")
