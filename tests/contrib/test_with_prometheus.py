@@ -286,7 +286,7 @@ def test_every_rule_is_evaluated_without_an_error_and_every_recorded_series_is_t
 
 def test_the_pictures_tell_what_has_happened(asked, dashboard, substituted):
     def drawn(title):
-        panel = next(panel for panel in dashboard["panels"] if panel["title"] == title)
+        panel = next(each for each in dashboard["panels"] if each["title"] == title and "targets" in each)
         return {
             target["legendFormat"]: asked.series(substituted(target["expr"], window="5s"))
             for target in panel["targets"]
