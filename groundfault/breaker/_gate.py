@@ -198,7 +198,7 @@ class Gate:
             p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
             is_open = circuit.state is State.OPEN
             result = CommandSnapshot(
-                **self._counted()._asdict(),
+                **self._counted(rolling.lifetime(), self._gauges())._asdict(),
                 mode=self.settings.mode,
                 counts=rolling.counts(),
                 p50_s=p50,
@@ -219,14 +219,15 @@ class Gate:
             self._advance(self._clock(), news)
             self._rolling.fold()
             self._renew()
-            mark = self._rolling.ended, self._circuit.generation, *self._gauges()
-            result = None if mark == known else self._counted()
+            gauges = self._gauges()
+            mark = self._rolling.ended, self._circuit.generation, *gauges
+            result = None if mark == known else self._counted(self._rolling.totals(), gauges)
         self._tell(news)
         return mark, result
 
-    def _counted(self) -> CommandCounts:
-        totals = self._rolling.lifetime(), self._rolling.taken(), dict(self._circuit.moves or {})
-        return CommandCounts(self.resource, self.command, *totals, *self._gauges())
+    def _counted(self, totals: dict[Outcome, int], gauges: tuple[Any, ...]) -> CommandCounts:
+        moves = dict(self._circuit.moves or {})
+        return CommandCounts(self.resource, self.command, totals, self._rolling.taken(), moves, *gauges)
 
     def _gauges(self) -> tuple[Any, ...]:
         circuit, callee, limit = self._circuit, self._callee, self.settings.max_concurrent

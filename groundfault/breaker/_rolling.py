@@ -158,6 +158,11 @@ class Rolling:
         self.fold()
         return {outcome: self._lifetime.get(outcome, 0) for outcome in Outcome}
 
+    def totals(self) -> dict[Outcome, int]:
+        """Return the count since the beginning of each outcome that there was: cheaper than :meth:`lifetime`."""
+        self.fold()
+        return self._lifetime.copy()
+
     @property
     def ended(self) -> int:
         """How many calls have been folded since the beginning: while it stays, so do their counts and durations."""

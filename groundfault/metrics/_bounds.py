@@ -12,7 +12,7 @@ MAX_CALLERS: Final = 257
 MAX_OTHERS: Final = 64  # services, stores
 MAX_PLACES: Final = 200  # of internal errors
 
-_OTHER_CALLER: Final = "other"  # as shedders call those beyond the first 256
+_OTHER: Final = "other"  # as shedders call callers beyond the first 256
 
 
 def bounded(report: Report) -> Report:
@@ -22,8 +22,8 @@ def bounded(report: Report) -> Report:
     for name in list(report.stores)[MAX_OTHERS:]:
         del report.stores[name]
     errors = report.internal_errors
-    for where in list(errors)[MAX_PLACES:]:
-        errors[_OTHER_CALLER] = errors.get(_OTHER_CALLER, 0) + errors.pop(where)
+    for where in set(list(errors)[MAX_PLACES:]) - {_OTHER}:
+        errors[_OTHER] = errors.get(_OTHER, 0) + errors.pop(where)
     return report
 
 
@@ -47,8 +47,8 @@ def _bound_servers(report: Report) -> None:
             report.servers.setdefault(OTHER, ServerReport(OTHER)).add(report.servers.pop(name))
     for server in report.servers.values():
         names = dict.fromkeys(caller for caller, _ in server.callers)
-        beyond = set(list(names)[MAX_CALLERS:]) - {_OTHER_CALLER}
+        beyond = set(list(names)[MAX_CALLERS:]) - {_OTHER}
         for edge in [edge for edge in server.callers if edge[0] in beyond]:
-            other = _OTHER_CALLER, edge[1]
+            other = _OTHER, edge[1]
             mine, theirs = server.callers.get(other, (0, 0.0)), server.callers.pop(edge)
             server.callers[other] = mine[0] + theirs[0], mine[1] + theirs[1]

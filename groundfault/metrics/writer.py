@@ -6,18 +6,19 @@ No call and no request ever waits for it: a directory that hangs stops this thre
 import atexit
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from random import uniform
 from secrets import token_hex
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from groundfault._clock import Clock, monotonic, wall
 from groundfault._family import Family
 from groundfault.breaker.registry import all_registries
 from groundfault.events import note_internal_error
 from groundfault.metrics import rundir
-from groundfault.metrics._coding import encode_command, join
+from groundfault.metrics._coding import encode_commands, join, plain
 from groundfault.metrics._place import place_of, write_locked
 from groundfault.metrics.report import CommandReport, Report, collect, collect_servers
 
@@ -31,28 +32,46 @@ _FAREWELL_S: Final = 1.0  # so long the end of the process waits for the last re
 _FLUSH_S: Final = 2.0  # so long a scrape waits for the newest one
 
 
+@dataclass(slots=True)
+class _Told:
+    """What was last told of a command: with the mark of its counts, and the text once it has been told alone."""
+
+    mark: object
+    said: list[Any]
+    text: str | None = None
+
+
 class Encoder:
     """Turns what this process has counted into bytes. Commands that have not changed since are not encoded again."""
 
     def __init__(self) -> None:
-        self._known: dict[Command, tuple[object, str, bool]] = {}  # with its mark, its text, and whether it was called
+        self._told: dict[Command, _Told] = {}
 
     def encode(self, now: float) -> tuple[bytes, bool]:
         """Return the report, and whether it is idle. ``now``: seconds since the epoch."""
-        known, new = self._known, {}
+        before, self._told = self._told, {}
+        changed, texts = [], []
         for registry in all_registries():
             for command in registry:
-                before = known.get(command)
-                mark, counts = command.counts(None if before is None else before[0])
+                told = before.get(command)
+                mark, counts = command.counts(None if told is None else told.mark)
                 if counts is not None:
-                    seen = CommandReport.of(counts)
-                    before = mark, encode_command(seen), bool(seen.calls)
-                if before is not None:
-                    new[command] = before
-        self._known = new
+                    told = _Told(mark, plain(CommandReport.of(counts)))
+                    changed.append(told.said)
+                elif told is not None:
+                    if told.text is None:
+                        told.text = encode_commands([told.said])
+                    texts.append(told.text)
+                if told is not None:
+                    self._told[command] = told
+        if changed:
+            texts.append(encode_commands(changed))
         rest = collect_servers(now)
-        idle = rest.is_idle and not any(called for _, _, called in new.values())
-        return join(rest, ",".join([text for _, text, _ in new.values()])), idle
+        idle = rest.is_idle and not any(told.said[_CALLS] for told in self._told.values())
+        return join(rest, ",".join(texts)), idle
+
+
+_CALLS: Final = 2  # where they are in what is said of a command
 
 
 class Writer:
