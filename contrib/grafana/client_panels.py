@@ -87,13 +87,33 @@ COMMANDS: Final = Row(
             highest=1,
         ),
         Panel(
+            id=306,
+            title="Circuits not closed",
+            says="Share of the processes. Green: closed in all of them. Red: open in all of them.",
+            queries={NAMED: f"{NOT_CLOSED} / {OF_ALL}"},
+            unit="percentunit",
+            kind="state-timeline",
+            steps=((None, "green"), (0.0001, "orange"), (0.9999, "red")),
+        ),
+        Panel(
             id=304,
-            title="Durations",
-            says="Of successful calls: half, 95 and 99 of a hundred took no longer.",
-            queries={
-                f"{NAMED} p{100 * which:g}": quantile(which, DURATION, SUCCEEDED, "resource, command")
-                for which in (0.5, 0.95, 0.99)
-            },
+            title="Duration p50",
+            says="Of two successful calls, one took no longer.",
+            queries={NAMED: quantile(0.5, DURATION, SUCCEEDED, "resource, command")},
+            unit="s",
+        ),
+        Panel(
+            id=310,
+            title="Duration p95",
+            says="Of a hundred successful calls, 95 took no longer. Near timeout_s, a slow day is one of timeouts.",
+            queries={NAMED: quantile(0.95, DURATION, SUCCEEDED, "resource, command")},
+            unit="s",
+        ),
+        Panel(
+            id=311,
+            title="Duration p99",
+            says="Of a hundred successful calls, 99 took no longer.",
+            queries={NAMED: quantile(0.99, DURATION, SUCCEEDED, "resource, command")},
             unit="s",
         ),
         Panel(
@@ -108,15 +128,6 @@ COMMANDS: Final = Row(
             unit="percentunit",
             highest=1,
             steps=FULL,
-        ),
-        Panel(
-            id=306,
-            title="Circuits not closed",
-            says="Share of the processes. Green: closed in all of them. Red: open in all of them.",
-            queries={NAMED: f"{NOT_CLOSED} / {OF_ALL}"},
-            unit="percentunit",
-            kind="state-timeline",
-            steps=((None, "green"), (0.0001, "orange"), (0.9999, "red")),
         ),
         Panel(
             id=307,

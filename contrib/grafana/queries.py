@@ -26,6 +26,7 @@ __all__ = [
     "quantile",
     "rate",
     "share",
+    "worst",
 ]
 
 SERVICE: Final = 'namespace=~"$namespace",job=~"$job",service=~"$service"'
@@ -103,6 +104,11 @@ def share(metric: str, selector: str, by: str = "", *, part: str, whole: str = "
     """Return how large a part of a counter's rate is: zero without such a part, nothing at all without any rate."""
     everything = rate(metric, f"{selector},{whole}" if whole else selector, by)
     return f"({rate(metric, f'{selector},{part}', by)} or 0 * {everything}) / ({everything} > 0)"
+
+
+def worst(shares: str, volume: str) -> str:
+    """Return the greatest of these shares, of those that have a call or request every five seconds to be judged by."""
+    return f"max(({shares}) and ({volume} > 0.2))"
 
 
 def quantile(which: float, metric: str, selector: str, by: str = "") -> str:

@@ -23,6 +23,7 @@ from queries import (
     quantile,
     rate,
     share,
+    worst,
 )
 
 __all__ = ["HEADLINE", "SERVER"]
@@ -36,7 +37,8 @@ HEADLINE: Final = Row(
         Panel(
             id=101,
             title="Admitted",
-            says="Requests taken on: goodput as far as a server knows it. Each was begun with time left to answer.",
+            says="Requests taken on by all services that are chosen: goodput as far as a server knows it. "
+            "Each was begun with time left to answer.",
             queries={"admitted": rate(REQUESTS, f'{SERVICE},result="admitted"')},
             unit="reqps",
             kind="stat",
@@ -45,10 +47,15 @@ HEADLINE: Final = Row(
         ),
         Panel(
             id=102,
-            title="Shed",
+            title="Shed, worst service",
             says="Share of the requests that is refused at the door. In a spike that is protection at work; "
             "for long, it is capacity that is missing.",
-            queries={"shed": share(REQUESTS, SERVICE, part=SHED)},
+            queries={
+                "shed": worst(
+                    share(REQUESTS, SERVICE, "job, service", part=SHED), rate(REQUESTS, SERVICE, "job, service")
+                )
+            },
+            empty="quiet",
             unit="percentunit",
             kind="stat",
             width=3,
@@ -58,9 +65,9 @@ HEADLINE: Final = Row(
         ),
         Panel(
             id=103,
-            title="Queue wait p99",
+            title="Wait p99, worst service",
             says="Of a hundred requests, 99 had waited no longer than this before anybody looked at them.",
-            queries={"p99": quantile(0.99, WAIT, SERVICE)},
+            queries={"p99": f"max({quantile(0.99, WAIT, SERVICE, 'job, service')})"},
             unit="s",
             kind="stat",
             width=3,
@@ -69,9 +76,14 @@ HEADLINE: Final = Row(
         ),
         Panel(
             id=104,
-            title="Calls failing",
+            title="Failing, worst command",
             says="Of the calls that speak for or against a callee, the share that failed or timed out.",
-            queries={"failing": share(CALLS, COMMAND, part=FAILED, whole=JUDGED)},
+            queries={
+                "failing": worst(
+                    share(CALLS, COMMAND, EACH, part=FAILED, whole=JUDGED), rate(CALLS, f"{COMMAND},{JUDGED}", EACH)
+                )
+            },
+            empty="quiet",
             unit="percentunit",
             kind="stat",
             width=3,

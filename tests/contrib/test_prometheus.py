@@ -1,10 +1,14 @@
 """The rules for Prometheus: sound, tried, and each alert with a page to turn to."""
 
+import argparse
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+
+from groundfault.cli import _parser
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "contrib" / "prometheus"
@@ -107,6 +111,16 @@ def test_what_the_runbook_asks_prometheus_is_promql_with_known_names(expression,
     assert len(asked) > 30
     parses(asked)
     assert [expression(each).mistakes(recorded) for each in asked] == [[]] * len(asked)
+
+
+def test_what_the_runbook_has_you_type_is_understood():
+    commands = next(each.choices for each in _parser()._actions if isinstance(each, argparse._SubParsersAction))
+    typed = re.findall(r"^\$ groundfault (.+)$", RUNBOOK, re.MULTILINE) + re.findall(r"`groundfault (\w.*?)`", RUNBOOK)
+    asked = [shlex.split(line.partition("#")[0].partition(">")[0]) for line in typed]
+    known = [words for words in asked if words[0] in commands]
+    assert {"doctor", "metrics"} <= {words[0] for words in known}
+    for words in known:
+        _parser().parse_args(words)  # ends the process if it is not
 
 
 def test_the_reference_has_every_alert_with_its_severity_and_how_long_it_waits(alerts):

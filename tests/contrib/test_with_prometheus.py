@@ -298,7 +298,7 @@ def test_the_pictures_tell_what_has_happened(asked, dashboard, substituted):
     requests = {labels["result"]: highest([(labels, values)]) for labels, values in drawn("Requests")["{{result}}"]}
     assert requests["shed"] > 20
     assert requests["admitted"] > 20
-    assert highest(drawn("Shed")["shed"]) > 0.2
+    assert highest(drawn("Shed, worst service")["shed"]) > 0.2
     assert highest(drawn("Commands cut off")["cut off"]) >= 1
     assert drawn("Commands cut off")["cut off"][0][1][-1][1] == 0  # all is over at the end
     circuits = {labels["circuits"] for labels, _ in drawn("Commands")["circuits"]}
