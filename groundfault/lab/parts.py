@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from groundfault import metrics
 from groundfault.lab.journal import Journal
 from groundfault.sinks import default_sinks
 
@@ -78,7 +79,11 @@ class Part:
         return self.phase is Phase.GROUNDFAULT
 
     def report(self) -> None:
-        """Send the events of this process to the journal that the runner reads."""
+        """Send the events of this process to the journal that the runner reads, and its counts to the run directory.
+
+        There is one if the runner names one in ``GROUNDFAULT_RUN_DIR``; the demo itself needs none.
+        """
+        metrics.start()
         default_sinks().use(Journal(Path(self.directory), self.service))
 
     def environment(self) -> dict[str, str]:
