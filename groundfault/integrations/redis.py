@@ -212,6 +212,8 @@ class RedisStore:
             current = self._whole()  # on another connection, where it can be one transaction
         except NothingStoredError:
             current = Document(NOTHING_YET)
+        except MalformedError as error:  # whoever was shown that begins anew
+            current = Document(error.version)
         if current.version != based_on:
             raise self._conflict(f"they are at version {current.version}", based_on)
         after, differences = records.changed(current.entries, changes)

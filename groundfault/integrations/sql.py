@@ -207,7 +207,12 @@ class SQLStore:
                 f"they are at version {self._version_in(connection)}, and the change was based on {based_on}",
                 ConflictError,
             )
-        after, differences = records.changed(self._document_in(connection, based_on).entries, changes)
+        try:
+            before = self._document_in(connection, based_on).entries
+        except MalformedError:  # whoever was shown that begins anew
+            connection.execute(delete(self._tables.entries))
+            before = ()
+        after, differences = records.changed(before, changes)
         if not differences:
             connection.rollback()
             return based_on

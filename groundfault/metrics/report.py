@@ -7,6 +7,7 @@ So metrics cost the calls nothing, however many sinks there are.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -141,7 +142,9 @@ class ServerReport:
     @classmethod
     def of(cls, seen: ShedderSnapshot) -> "ServerReport":
         """Return the report of one shedder in this process."""
-        requests = {(ADMITTED, criticality.value): times for criticality, times in seen.admitted.items()}
+        # Those withdrawn too: what a total has counted it cannot take back, or it would seem to have begun anew.
+        admitted = Counter(seen.admitted) + Counter(seen.withdrawn)
+        requests = {(ADMITTED, criticality.value): times for criticality, times in admitted.items()}
         requests |= {(reason.value, criticality.value): times for (reason, criticality), times in seen.shed.items()}
         queue = seen.accept_queue
         return cls(

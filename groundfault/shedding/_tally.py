@@ -19,6 +19,7 @@ _OVERLOAD: Final = frozenset({Reason.QUEUE_WAIT, Reason.CONCURRENCY})
 class Tally:
     """``shed`` counts by reason and criticality; ``abandoned`` are those of them whose client had left.
 
+    ``withdrawn`` are those of them that had been admitted first.
     ``waits``: how long requests had waited that a signal could tell of.
     ``callers``: requests of those that say who they are, by name and by the reason of the refusal, None if admitted,
     with the sum of their waits in seconds.
@@ -35,12 +36,14 @@ class Tally:
         "in_flight",
         "shed",
         "waits",
+        "withdrawn",
     )
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.admitted: Counter[Criticality] = Counter()
         self.shed: Counter[tuple[Reason, Criticality]] = Counter()
+        self.withdrawn: Counter[Criticality] = Counter()
         self.abandoned = 0
         self.waits = Histogram()
         self.callers: dict[tuple[str, Reason | None], tuple[int, float]] = {}
@@ -105,6 +108,7 @@ class Tally:
     ) -> SheddingChanged | None:
         """Count as a refusal what has been counted as admitted ``late_s`` ago; return as :meth:`refuse` does."""
         self.admitted[criticality] -= 1
+        self.withdrawn[criticality] += 1
         return self.refuse(
             now,
             reason,

@@ -351,6 +351,7 @@ class Shedder(ShortWays, Tuned):
                 service_time_s=self._law.service_time_s,
                 admitted=dict(tally.admitted),
                 shed=dict(tally.shed),
+                withdrawn=dict(tally.withdrawn),
                 abandoned=tally.abandoned,
                 waits=tally.waits.copy(),
                 callers=dict(tally.callers),

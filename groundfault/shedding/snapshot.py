@@ -22,8 +22,9 @@ class ShedderSnapshot:
     not known; ``signals_refused`` says of better ones why they cannot be used. ``queue_wait_s`` is that last wait, None
     where nothing could tell.
     ``thresholds`` gives, for each queue (``workers``, ``loop``, ``threads``), the wait up to which a request is now
-    admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too; ``abandoned`` are those of
-    them, all as ``deadline``, whose client had left before they were looked at.
+    admitted at a factor of 1. ``shed`` counts by reason and criticality, in shadow mode too; ``withdrawn`` are those of
+    them that had been admitted, until their turn for a thread came too late; ``abandoned`` those, all as ``deadline``,
+    whose client had left before they were looked at.
     ``waits``: how long the requests had waited of which a signal could tell, since the process began or forked.
     ``callers``: how many requests of each caller were admitted (None) or refused for a reason, and the sum of their
     waits; only of those that are believed to be who they say, see ``trusted_callers``.
@@ -46,6 +47,7 @@ class ShedderSnapshot:
     service_time_s: float
     admitted: Mapping[Criticality, int]
     shed: Mapping[tuple[Reason, Criticality], int]
+    withdrawn: Mapping[Criticality, int]
     abandoned: int
     waits: Histogram
     callers: Mapping[tuple[str, Reason | None], tuple[int, float]]
@@ -63,6 +65,7 @@ class ShedderSnapshot:
             for (caller, reason), (times, wait_s) in self.callers.items()
         ]
         plain["admitted"] = {str(criticality): count for criticality, count in self.admitted.items()}
+        plain["withdrawn"] = {str(criticality): count for criticality, count in self.withdrawn.items()}
         plain["accept_queue"] = None if self.accept_queue is None else self.accept_queue._asdict()
         settings = {each.name: getattr(self.settings, each.name) for each in fields(self.settings)}
         plain["settings"] = {name: _plain(value) for name, value in settings.items() if name != "key_salt"}

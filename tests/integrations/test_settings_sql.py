@@ -19,7 +19,15 @@ from groundfault._clock import monotonic
 from groundfault.errors import SettingsError
 from groundfault.integrations.sql import SQLStore
 from groundfault.settings.opening import open_store
-from groundfault.settings.store import NOTHING_YET, Change, Document, MalformedError, NothingStoredError, StoreError
+from groundfault.settings.store import (
+    NOTHING_YET,
+    Change,
+    ConflictError,
+    Document,
+    MalformedError,
+    NothingStoredError,
+    StoreError,
+)
 
 BOUND_S = 15.0
 _numbers = itertools.count()
@@ -172,11 +180,11 @@ POISONED = {
     "expiry infinite": ("update {}entries set expires_at = 9e999", "expires_at of .*inf"),
     "too many": (
         """insert into {0}entries with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000)
-        select 's' || i, 'n', '1', null from n""",
+        select 's' || i, 'n', '1', null, null from n""",
         "2001 settings",
     ),
     "no scope": (
-        """create table spoiled as select null as scope, name, value, expires_at from {0}entries;
+        """create table spoiled as select null as scope, name, value, expires_at, then_value from {0}entries;
         drop table {0}entries; alter table spoiled rename to {0}entries""",
         "scope must be printable text .* not None",
     ),
@@ -193,8 +201,11 @@ def test_rows_that_make_no_sense_are_named_and_their_version_is_rejected_once(st
     assert caught.value.version == version
     assert len(str(caught.value)) < 600
     assert store.load(version) is None
-    with pytest.raises(StoreError, match="nothing was written"):
-        put(store, 0.6, version)
+    with pytest.raises(ConflictError):
+        put(store, 0.6, "1-another")
+    repaired = put(store, 0.6, version)  # by who has seen it: what was there before can be rolled back to
+    assert [entry.value for entry in store.load(None).entries] == [0.6]
+    assert [revision.version for revision in store.history()] == [repaired, version]
 
 
 @pytest.mark.parametrize(
