@@ -53,7 +53,7 @@ class Rolling:
     def __init__(self, now: float) -> None:
         self._windows = [_Window()]
         self._lifetime: dict[Outcome, int] = {}
-        self._taken: dict[Outcome, Histogram] = {}
+        self._taken: dict[Outcome, Histogram] | None = None
         self.ends_at = now + WINDOW_S
 
     @property
@@ -122,6 +122,8 @@ class Rolling:
         del window.durations[:length]
 
     def _taken_by(self, outcome: Outcome) -> Histogram:
+        if self._taken is None:
+            self._taken = {}
         taken = self._taken.get(outcome)
         if taken is None:
             taken = self._taken[outcome] = Histogram()
@@ -171,7 +173,7 @@ class Rolling:
     def taken(self) -> dict[Outcome, Histogram]:
         """Return how long calls took since the beginning, by outcome, of those outcomes that there were."""
         self.fold()
-        return {outcome: histogram.copy() for outcome, histogram in self._taken.items()}
+        return {outcome: histogram.copy() for outcome, histogram in (self._taken or {}).items()}
 
     def quantiles(self, *shares: float) -> tuple[float | None, ...]:
         """Return the durations in seconds that these shares of the successes stayed below; None without successes."""
