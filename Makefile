@@ -36,14 +36,18 @@ lint: $(STAMP)  ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## costs, accuracy and goodput, beside the peers in the same run (about a quarter of an hour)
+bench: $(STAMP)  ## costs, accuracy and goodput, beside the peers in the same run (about twenty minutes)
 	$(BIN)/python bench/breaker_cost.py
+	$(BIN)/python bench/metrics_cost.py --quick
+	$(BIN)/python bench/sink_cost.py --quick
 	$(BIN)/python bench/adapter_cost.py --quick
 	$(BIN)/python bench/shell_cost.py --quick
 	$(BIN)/python bench/shed_cost.py --quick
 	$(BIN)/python bench/wait_accuracy.py --trials 2
 	$(BIN)/python bench/overload.py --quick
 	$(BIN)/python bench/cascade.py --quick
+	$(BIN)/python bench/settings_trouble.py --seconds 2
+	$(BIN)/python bench/advise_speed.py --lines 1000000
 
 conformance: $(STAMP)  ## the field's hard cases, against every breaker installed (about 4 minutes)
 	$(BIN)/python tests/conformance $(ARGS)

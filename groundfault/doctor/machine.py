@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from groundfault.shedding._socket import SelfTest
 __all__ = ["Machine", "examine"]
 
 _PREFIX: Final = "GROUNDFAULT_"
+_PASSWORD: Final = re.compile(r"(://[^/@:]*:)[^/@]*@")  # within an address, as of a settings store
 _SECRET: Final = ("SALT", "KEY", "TOKEN", "PASSWORD", "SECRET")
 
 
@@ -50,7 +52,7 @@ def examine() -> Machine:
         somaxconn=_number(Path("/proc/sys/net/core/somaxconn")),
         overflows=overflows(),
         environment={
-            name: "(hidden)" if any(word in name for word in _SECRET) else value
+            name: "(hidden)" if any(word in name for word in _SECRET) else _PASSWORD.sub(r"\1***@", value)
             for name, value in sorted(os.environ.items())
             if name.startswith(_PREFIX)
         },

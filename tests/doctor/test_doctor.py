@@ -27,6 +27,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has what 
 @linux
 def test_this_machine_is_what_it_is(monkeypatch):
     monkeypatch.setenv("GROUNDFAULT_SERVICE", "grouper")
+    monkeypatch.setenv("GROUNDFAULT_SETTINGS", "postgresql+psycopg://ann:pepper@db/settings")
     monkeypatch.setenv("GROUNDFAULT_KEY_SALT", "secret")
     seen = examine()
     assert seen.self_test is None
@@ -34,6 +35,7 @@ def test_this_machine_is_what_it_is(monkeypatch):
     assert seen.somaxconn > 0
     assert seen.environment["GROUNDFAULT_SERVICE"] == "grouper"
     assert seen.environment["GROUNDFAULT_KEY_SALT"] == "(hidden)"
+    assert seen.environment["GROUNDFAULT_SETTINGS"] == "postgresql+psycopg://ann:***@db/settings"
 
 
 def test_a_machine_that_says_nothing_is_no_error(monkeypatch, tmp_path):
