@@ -24,6 +24,9 @@ LIMIT: Final = 2000
 
 _SILENT: Final = "does not report: a database, somebody else's service, or a hop without GroundFault"
 
+_HALF: Final = 0.5
+"""Less than half a request is what rounding leaves of counts that were extrapolated."""
+
 ADMITTED: Final = "admitted"
 SHED: Final = "shed"
 
@@ -203,7 +206,7 @@ def _from_outside(edges: list[Edge], totals: Mapping[str, Counts]) -> list[Edge]
     result = []
     for service, counts in totals.items():
         rest = {what: times - named.get(service, {}).get(what, 0) for what, times in counts.items()}
-        rest = {what: times for what, times in rest.items() if times > 0}
+        rest = {what: times for what, times in rest.items() if times >= _HALF}
         if rest:
             result.append(Edge(OUTSIDE, service, None, {}, rest, None))
     return result

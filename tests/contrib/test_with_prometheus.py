@@ -30,7 +30,12 @@ from groundfault.lab import demo
 from groundfault.lab.parts import Part, Phase
 from groundfault.lab.processes import free_port
 from groundfault.metrics.command import Exporter
-from groundfault.metrics.report import StoreReport, collect
+from groundfault.metrics.report import collect, merged
+from groundfault.servicemap import drawing, sources
+from groundfault.servicemap.graph import draw_up
+from groundfault.settings.live import LiveSettings
+from groundfault.settings.memory import MemoryStore
+from groundfault.settings.store import Change
 
 PROMETHEUS = shutil.which("prometheus")
 RULES = Path(__file__).parents[2] / "contrib" / "prometheus" / "groundfault.rules.yml"
@@ -64,21 +69,29 @@ def exported(pull):
             thread.join()
 
 
-def of_a_fourth_service():
-    """Return a function that pulls what the chain has not: fallbacks, errors of our own, a store of settings."""
+@contextmanager
+def a_fourth_service():
+    """Give a function that pulls what the chain has not: fallbacks, errors of our own, a store of settings."""
     registry = Registry()
+    store = MemoryStore({"*": {"failure_threshold": 0.4}})
+    live = LiveSettings(store, service="lobby", poll_s=0.2, cache=False, registry=registry, shedders=(), sinks=())
+    live.start()
     odds = Resource("odds", registry=registry).command("get", fallback=[], minimum_volume_per_s=1000.0)
 
     def pull():
         with suppress(ZeroDivisionError):
             odds.call(lambda: 1 / 0)
         note_internal_error("a sink", ValueError("of the test"))
+        if live.status().state == "applied":
+            store.write([Change("*", "failure_threshold", 4)], reason="a slip", actor="ann", based_on="1")
         report = collect(wall(), [registry])
         report.draw_edges("lobby")
-        report.stores["file"] = StoreReport("file", versions={"7": 1}, age_s=0.5)
         return report
 
-    return pull
+    try:
+        yield pull
+    finally:
+        live.stop()
 
 
 def until(happens, what):
@@ -134,14 +147,14 @@ class Asked:
     """A Prometheus, and the time that it is asked about."""
 
     def __init__(self, port):
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
         self._since = wall()
         self._until = None
 
     def get(self, path, **parameters):
         query = urllib.parse.urlencode(parameters)
         try:
-            with urllib.request.urlopen(f"{self._url}{path}?{query}", timeout=20) as answer:  # noqa: S310  http, on loopback
+            with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=20) as answer:  # noqa: S310  http, on loopback
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             with error:
@@ -149,7 +162,7 @@ class Asked:
 
     def ready(self):
         with suppress(OSError):
-            urllib.request.urlopen(f"{self._url}/-/ready", timeout=1).close()  # noqa: S310  as above
+            urllib.request.urlopen(f"{self.url}/-/ready", timeout=1).close()  # noqa: S310  as above
             return True
         return False
 
@@ -233,7 +246,8 @@ def asked(tmp_path_factory):
             exported(lambda: metrics.read(run_dirs["topps"], wall())) as topps,
             exported(lambda: metrics.read(run_dirs["grouper"], wall())) as grouper,
             exported(lambda: metrics.read(run_dirs["saber"], wall())) as last,
-            exported(of_a_fourth_service()) as lobby,
+            a_fourth_service() as pull,
+            exported(pull) as lobby,
             watched({"topps": topps, "grouper": grouper, "saber": last, "lobby": lobby}, place) as prometheus,
         ):
             until(lambda: len(prometheus.now("up == 1")) == len(SERVICES) + 1, "all are scraped")
@@ -254,6 +268,7 @@ def asked(tmp_path_factory):
                 until(lambda: not trouble(), "all circuits are closed")
                 sleep(LEAST_S)  # until that, too, is scraped
             prometheus.end()
+            prometheus.report = merged(metrics.read(each, wall()) for each in run_dirs.values())
             yield prometheus
 
 
@@ -311,3 +326,20 @@ def test_the_pictures_tell_what_has_happened(asked, dashboard, substituted):
     assert ("grouper/saber.get", "saber") in {
         (labels["caller"], labels["service"]) for labels, _ in drawn("As the callees see it")["requests"]
     }
+
+
+CHAIN = {("(no name)", "topps"), ("topps", "grouper"), ("grouper", "saber"), ("saber", "contest-db")}
+
+
+def test_the_map_of_the_chain_is_the_same_from_its_reports_and_from_prometheus(asked):
+    seen = sources.seen_in_report(asked.report), sources.seen_in_samples(sources.ask_prometheus(asked.url, "2m"), 120.0)
+    for drawn in map(draw_up, seen):
+        edges = {(edge.caller, edge.callee): edge for edge in drawn.edges if edge.caller != "lobby"}
+        asked_whether_ready = [edges.pop(("(no name)", each), None) for each in ("grouper", "saber")]
+        assert all(edge is None or edge.volume < 50 for edge in asked_whether_ready)
+        assert set(edges) == CHAIN
+        assert edges["grouper", "saber"].share("shed", "throttled", "circuit-open") > 0
+        assert edges["grouper", "saber"].wait_s is not None
+        assert [edge.notes for edge in edges.values()] == [()] * len(CHAIN)
+        assert [node.name for node in drawn.nodes if node.kind == "resource" and node.name != "odds"] == ["contest-db"]
+        assert drawing.dot_of(drawn).count(" -> ") == len(drawn.edges)
