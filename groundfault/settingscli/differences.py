@@ -69,8 +69,8 @@ def as_objects(differences: Iterable[Difference]) -> list[dict[str, Any]]:
         each = {"scope": entry.scope, "name": entry.name, "value": None if after is None else after.value}
         if after is not None and after.expires_at is not None:
             each["until"] = stamp(after.expires_at)
-            if after.then is not None:
-                each["then"] = after.then
+            # Null, too: left out, it would be what stands there when the changes are made.
+            each["then"] = after.then
         if before is not None:
             each["was"] = before.value
         objects.append(each)

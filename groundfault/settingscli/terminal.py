@@ -21,7 +21,7 @@ class Terminal:
 
     def __init__(self) -> None:
         allowed = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self._colors = allowed and sys.stdout.isatty()
+        self._colors = allowed and sys.stdout is not None and sys.stdout.isatty()
 
     def paint(self, text: str, color: str) -> str:
         """Return text in a color, if there are any."""
@@ -53,6 +53,8 @@ class Terminal:
 
     def confirmed(self, question: str) -> bool:
         """Ask, on standard error so that the output can be piped on; anything but yes is no."""
+        if sys.stderr is None:  # who cannot be asked has not said yes
+            return False
         sys.stderr.write(f"{printable(question)} [y/N] ")
         sys.stderr.flush()
         answer = sys.stdin.readline()
@@ -61,7 +63,9 @@ class Terminal:
         return answer.strip().lower() in {"y", "yes"}
 
 
-def _print(line: str, stream: TextIO) -> None:
+def _print(line: str, stream: TextIO | None) -> None:
+    if stream is None:  # closed before this process began, as by `>&-`: nobody listens
+        return
     # A terminal or file that cannot hold a character shows its escape: an error here would hide what was to be said.
     encoding = stream.encoding or "utf-8"
     stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

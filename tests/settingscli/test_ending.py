@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 
+from groundfault import cli
 from groundfault.settings.store import NOTHING_YET, Change, Document, MalformedError, NothingStoredError, StoreError
 from groundfault.settingscli import running, session
 from groundfault.settingscli.arguments import add_to
@@ -237,6 +238,22 @@ def test_a_reader_that_has_had_enough_is_no_error(cli_of, store, monkeypatch):
 
     monkeypatch.setattr(running.Terminal, "say", closed)
     assert cli_of("get") == (141, "", "")
+
+
+def test_streams_that_were_closed_before_it_began_change_nothing(store, monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{name}", None)
+    assert cli.main(["settings", "get"]) == 0
+    assert cli.main(["settings", "unset", "grouper", "--reason", "r"]) == 1
+    assert cli.main(["settings", "set", "topps", "timeout_s=2", "--reason", "r"]) == 0
+    assert "topps:timeout_s" in {f"{each.scope}:{each.name}" for each in store.load(None).entries}
+
+
+def test_who_cannot_be_asked_has_not_confirmed(store, answering, monkeypatch):
+    answering("y\n")
+    monkeypatch.setattr("sys.stderr", None)
+    assert cli.main(["settings", "set", "topps", "timeout_s=2", "--reason", "r"]) == 1
+    assert store.history() == []
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,15 @@ def test_what_diff_prints_as_json_apply_can_read(cli_of, changed, tmp_path):
     assert cli_of("diff", "1").out == "no difference\n"
 
 
+def test_what_diff_prints_as_json_says_that_nothing_comes_after_an_override(cli_of, store, tmp_path):
+    wanted, changes = tmp_path / "wanted.json", tmp_path / "changes.json"
+    until = "1970-01-02T01:01:01Z"
+    wanted.write_text(json.dumps({"topps/contest-db": {"timeout_s": {"value": 0.8, "until": until}}}))
+    changes.write_text(cli_of("diff", str(wanted), "--json").out)
+    assert cli_of("apply", str(changes), "--reason", "as wanted").code == 0
+    assert cli_of("diff", str(wanted)).out == "no difference\n"
+
+
 # --- history ----------------------------------------------------------------------------------------------------------
 
 
@@ -255,7 +264,13 @@ def test_history_as_json(cli_of, changed):
         "by": "ann@gronk",
         "reason": "a reason",
         "changes": [
-            {"scope": "topps/contest-db", "name": "max_concurrent", "value": 5, "until": "1970-01-02T01:01:01Z"}
+            {
+                "scope": "topps/contest-db",
+                "name": "max_concurrent",
+                "value": 5,
+                "until": "1970-01-02T01:01:01Z",
+                "then": None,
+            }
         ],
     }
 

@@ -190,7 +190,7 @@ def test_lines_of_json(days, write, trouble, clock, monkeypatch):
         *("version", "change", "expired", "unreachable", "reached", "change", "rejected"),
     ]
     assert told[0] == {"at": AT, "event": "version", "version": "1", "entries": 4}
-    change = {"scope": "topps", "name": "timeout_s", "value": 2, "until": "1970-01-01T00:17:10Z"}
+    change = {"scope": "topps", "name": "timeout_s", "value": 2, "until": "1970-01-01T00:17:10Z", "then": None}
     assert told[1] == {
         "at": AT,
         "event": "change",
