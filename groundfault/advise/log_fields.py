@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from groundfault.vocabulary import Outcome
 
-__all__ = ["OUTCOMES", "Fields", "Row", "fields_of", "find_row", "seconds_of", "tens_of"]
+__all__ = ["OUTCOMES", "Fields", "Row", "calls_of", "fields_of", "find_row", "seconds_of", "tens_of"]
 
 UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-_TIMES: Final = ("ts", "timestamp", "time", "@timestamp")
+# The last is the call log's own; other logs may keep other things under that name, and then one of those before holds.
+_TIMES: Final = ("ts", "timestamp", "time", "@timestamp", "at")
+_SAMPLE: Final = "sample"
 _DEEP: Final = 3
 
 OUTCOMES: Final[dict[str, str]] = {
@@ -72,10 +74,11 @@ def fields_of(text: str | None, segment: str | None) -> Fields:
     return Fields(segment=segment, **named)
 
 
-Row = tuple[str, str, object, object, object, object]
-"""Resource, command, outcome, duration, time, segment; the last four as they were found."""
+Row = tuple[str, str, object, object, object, object, object]
+"""Resource, command, outcome, duration, time, segment, share that is logged; the last five as they were found."""
 
 _MISSING: Final = object()
+_LEAST_SAMPLE: Final = 1e-6
 
 
 def find_row(held: object, fields: Fields, loads: Callable[[str], Any] = json.loads, depth: int = 0) -> Row | None:
@@ -96,6 +99,7 @@ def find_row(held: object, fields: Fields, loads: Callable[[str], Any] = json.lo
                 duration,
                 time,
                 None if segment is _MISSING else segment,
+                held.get(_SAMPLE),
             )
     if depth >= _DEEP:
         return None
@@ -113,7 +117,7 @@ def _completed(row: Row, outer: Mapping[str, Any], fields: Fields) -> Row:
     if segment is None and fields.segment is not None:
         found = _at(outer, fields.segment)
         segment = None if found is _MISSING else found
-    return (*row[:4], time, segment)
+    return (*row[:4], time, segment, row[6])
 
 
 def _at(held: Mapping[str, Any], name: str) -> object:
@@ -137,6 +141,13 @@ def _inner(held: Mapping[str, Any], loads: Callable[[str], Any]) -> Iterator[obj
                 yield loads(value)
             except (ValueError, RecursionError):
                 continue
+
+
+def calls_of(sample: object) -> float:
+    """Return for how many calls a line stands: more than one where it says that only a share of them is logged."""
+    if isinstance(sample, bool) or not isinstance(sample, int | float) or not _LEAST_SAMPLE <= sample < 1:
+        return 1.0
+    return 1.0 / sample
 
 
 def seconds_of(value: object, unit_s: float) -> float | None:

@@ -77,13 +77,15 @@ class Source:
 
     def close(self) -> None:
         """Let go of the file, unless it is standard input."""
-        if self.file is not sys.stdin.buffer:
+        if sys.stdin is None or self.file is not sys.stdin.buffer:
             self.file.close()
 
 
 def open_source(name: str) -> Source:
     """Open a file, or standard input for ``-``. Raises SourceError, naming it, if it cannot be read."""
     if name == "-":
+        if sys.stdin is None:
+            raise SourceError("standard input is closed; give a file, or pipe a log into it")
         standard: Any = sys.stdin.buffer
         if sys.stdin.isatty():
             raise SourceError("standard input is this terminal; give a file, or pipe a log into it")

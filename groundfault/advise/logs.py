@@ -159,6 +159,7 @@ def _notes(total: Tally, fields: Fields) -> list[str]:
         (total.assumed, f"{calls}: without an outcome, counted as successes"),
         (nameless, f"{calls}: of more commands than can be told apart; there is no advice on those"),
         (total.folded - nameless, f"{calls}: counted as of the segment 'other', for there are too many segments"),
+        (total.sampled, f"{calls}: each stands for others that were not logged; in the rates they all count"),
         (total.timeless if total.tracks else 0, f"{calls}: without a time, so they do not count for the rates"),
     )
     return [f"{wording.count(times)} {text}" for times, text in said if times > 0]

@@ -92,11 +92,11 @@ class RateTrack:
     FIRST_S: Final = 10
     MOST: Final = 2000
 
-    def __init__(self, cells: Mapping[int, int] | None = None, doubled: int = 0) -> None:
-        self.cells = dict(cells or ())
+    def __init__(self, cells: Mapping[int, float] | None = None, doubled: int = 0) -> None:
+        self.cells: dict[int, float] = dict(cells or ())
         self.doubled = doubled
 
-    def add(self, tens: int, times: int = 1) -> None:
+    def add(self, tens: int, times: float = 1) -> None:
         """Count calls of the ten seconds with this number since the epoch."""
         cell = tens >> self.doubled
         self.cells[cell] = self.cells.get(cell, 0) + times
@@ -131,6 +131,6 @@ class RateTrack:
         _fold(self.cells, before.items(), shift)
 
 
-def _fold(into: dict[int, int], cells: Iterable[tuple[int, int]], shift: int) -> None:
+def _fold(into: dict[int, float], cells: Iterable[tuple[int, float]], shift: int) -> None:
     for cell, times in cells:
         into[cell >> shift] = into.get(cell >> shift, 0) + times

@@ -12,7 +12,7 @@ from math import inf, log
 from typing import Any, Final
 
 from groundfault.advise.distribution import FINEST_S, LONGEST_S, PER_E, ZEROTH, Distribution
-from groundfault.advise.log_fields import OUTCOMES, Fields, Row, find_row, seconds_of, tens_of
+from groundfault.advise.log_fields import OUTCOMES, Fields, Row, calls_of, find_row, seconds_of, tens_of
 from groundfault.advise.observed import MADE, Observed, Rates, RateTrack, Seen
 from groundfault.advise.wording import bounded_text
 
@@ -41,6 +41,7 @@ class Tally:
     ``lines`` that are not empty; of them ``told`` of a call, ``unparsed`` are no JSON, ``unread`` were too long to look
     at, ``unclear`` name a call but no duration or outcome that is one. ``folded`` calls went to ``other``.
     ``timeless`` calls have no time. ``assumed`` calls have no outcome and count as successes.
+    ``sampled`` calls stand for others, which were not logged: so many of each command in ``unlogged``.
     ``segments``: how many cells there are of each command.
     """
 
@@ -52,15 +53,17 @@ class Tally:
     folded: int = 0
     timeless: int = 0
     assumed: int = 0
+    sampled: int = 0
     samples: list[str] = field(default_factory=list)
     cells: dict[_Cell, dict[str, dict[int, int]]] = field(default_factory=dict)
     never: dict[_Key, Counter[str]] = field(default_factory=dict)
     tracks: dict[_Key, RateTrack] = field(default_factory=dict)
+    unlogged: dict[_Key, float] = field(default_factory=dict)
     segments: Counter[_Key] = field(default_factory=Counter)
 
     def merge(self, other: "Tally") -> None:
         """Count what the other one has counted, too."""
-        for name in ("lines", "told", "unparsed", "unread", "unclear", "folded", "timeless", "assumed"):
+        for name in ("lines", "told", "unparsed", "unread", "unclear", "folded", "timeless", "assumed", "sampled"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.samples = (self.samples + other.samples)[:_SAMPLES]
         for cell, outcomes in other.cells.items():
@@ -74,6 +77,9 @@ class Tally:
             self.never.setdefault(self.place((*key, None))[:2], Counter()).update(outcomes_never)
         for key, track in other.tracks.items():
             self.tracks.setdefault(self.place((*key, None))[:2], RateTrack()).merge(track)
+        for key, times in other.unlogged.items():
+            placed_key = self.place((*key, None))[:2]
+            self.unlogged[placed_key] = self.unlogged.get(placed_key, 0.0) + times
 
     def place(self, cell: _Cell) -> _Cell:
         """Return the cell that these calls are counted in, and see to it that there is one."""
@@ -111,7 +117,7 @@ class Tally:
             track = self.tracks.get(key)
             seen.rates = None if track is None else track.rates()
             if seen.rates is None and over_s is not None:
-                mean = seen.made / over_s
+                mean = (seen.made + self.unlogged.get(key, 0.0)) / over_s
                 seen.rates = Rates(mean, mean, over_s, "the log gives no times, so the busiest time is not known")
         return list(found.values())
 
@@ -124,7 +130,7 @@ def _add(mine: dict[int, int], theirs: Mapping[int, int]) -> None:
 # Said once a minute of a call that is told of anyway, in the same words.
 _SAID_TWICE: Final = b'"command.failing"'
 
-_Place = tuple[dict[int, int] | None, Counter[str] | None, dict[int, int] | None, str]
+_Place = tuple[dict[int, int] | None, Counter[str] | None, dict[int, float] | None, str]
 """Where a call is counted: durations, or else calls never made; ten seconds by number; its outcome."""
 
 
@@ -135,7 +141,7 @@ class LineCounter:
         self.tally = Tally()
         self._fields = fields
         self._known: dict[tuple[object, ...], _Place] = {}
-        self._moments: dict[_Key, dict[int, int]] = {}
+        self._moments: dict[_Key, dict[int, float]] = {}
         self._stems: dict[str, int | None] = {}
         self._decode, self._loads = _decoders(fields)
         self._marker = fields.needed[0].rpartition(".")[2].encode()
@@ -177,8 +183,9 @@ class LineCounter:
                     read += 1
                 continue
             place = known.get((row.resource, row.command, row.outcome, row.segment))
-            if place is None or type(duration) is not float:
-                self._count_row((row.resource, row.command, row.outcome, duration, _time_of(row), row.segment))
+            if place is None or type(duration) is not float or row.sample is not None:
+                time = _time_of(row)
+                self._count_row((row.resource, row.command, row.outcome, duration, time, row.segment, row.sample))
                 read += 1
                 continue
             buckets, never, moments, outcome = place
@@ -248,7 +255,7 @@ class LineCounter:
 
     def _count_row(self, row: Row) -> None:
         """Count a call by the careful way."""
-        resource, command, said, duration, time, segment = row
+        resource, command, said, duration, time, segment, sample = row
         tally = self.tally
         value_s = seconds_of(duration, self._fields.unit_s)
         place = self._known.get((resource, command, said, segment)) if _is_plain(segment) and _is_plain(said) else None
@@ -266,16 +273,25 @@ class LineCounter:
             return
         else:
             self._count_odd(buckets, value_s)
+            times = calls_of(sample)
+            if times > 1.0:
+                self._count_unlogged((_name(resource), _name(command)), times - 1.0)
             tens = tens_of(time)
             if tens is None:
                 tally.timeless += 1
             else:
-                moments[tens] = moments.get(tens, 0) + 1
+                moments[tens] = moments.get(tens, 0) + times
         tally.told += 1
+
+    def _count_unlogged(self, key: _Key, times: float) -> None:
+        tally = self.tally
+        tally.sampled += 1
+        if key in tally.segments:  # else it is one of too many commands, on which there is no advice
+            tally.unlogged[key] = tally.unlogged.get(key, 0.0) + times
 
     def _find_place(self, row: Row, outcome: str) -> _Place:
         """Return where a call is counted, and remember it for the next one like it."""
-        resource, command, said, _, _, segment = row
+        resource, command, said, _, _, segment, _ = row
         tally = self.tally
         wanted = (_name(resource), _name(command), None if self._fields.segment is None else _segment(segment))
         cell = tally.place(wanted)
@@ -303,7 +319,7 @@ class LineCounter:
 
 
 def _time_of(row: Any) -> object:
-    return next((time for time in (row.time0, row.time1, row.time2, row.time3) if time is not None), None)
+    return next((time for time in (row.time0, row.time1, row.time2, row.time3, row.time4) if time is not None), None)
 
 
 def _is_plain(segment: object) -> bool:
@@ -326,13 +342,14 @@ def _decoders(fields: Fields) -> tuple[Callable[[bytes], Any] | None, Callable[[
     except ImportError:
         return None, json.loads
     loads: Callable[[Any], Any] = msgspec.json.decode
-    times = (*fields.times, *("",) * 4)[:4]
+    times = (*fields.times, *("",) * 5)[:5]
     names = {
         "resource": fields.resource,
         "command": fields.command,
         "outcome": fields.outcome,
         "duration": fields.duration,
         "segment": fields.segment or "",
+        "sample": "sample",
         **{f"time{at}": name for at, name in enumerate(times)},
     }
     # Two of ours in one of theirs, or a path: the careful way can do that.

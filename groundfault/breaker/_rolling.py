@@ -48,9 +48,10 @@ class Rolling:
     ``_taken``: how long all calls of an outcome took since then; there only once there is one, for most have none.
     """
 
-    __slots__ = ("_lifetime", "_taken", "_windows", "ends_at")
+    __slots__ = ("_is_folding", "_lifetime", "_taken", "_windows", "ends_at")
 
     def __init__(self, now: float) -> None:
+        self._is_folding = False
         self._windows = [_Window()]
         self._lifetime: dict[Outcome, int] = {}
         self._taken: dict[Outcome, Histogram] | None = None
@@ -104,11 +105,17 @@ class Rolling:
 
     def fold(self) -> None:
         """Move what was appended into the counts and the histogram."""
-        for window in self._windows:
-            if window.durations:
-                self._fold_durations(window)
-            if window.tallies:
-                self._fold_tallies(window)
+        if self._is_folding:  # a signal handler's call, in the midst of it: what it appended is for the next time
+            return
+        self._is_folding = True
+        try:
+            for window in tuple(self._windows):
+                if window.durations:
+                    self._fold_durations(window)
+                if window.tallies:
+                    self._fold_tallies(window)
+        finally:
+            self._is_folding = False
 
     def _fold_durations(self, window: _Window) -> None:
         # Sorting floats and searching the few bounds among them is cheaper than placing each by itself.

@@ -207,8 +207,12 @@ class DogStatsD:
                     sender.settimeout(0.0)
                 patient = False
                 self._trouble.note("its buffer is full")
+            except ConnectionRefusedError as error:
+                # Over UDP this is news of an earlier packet, which nobody has taken; this one has not been sent.
+                self._trouble.note(f"cannot send: {type(error).__name__}")
+                with suppress(OSError):
+                    sender.send(packet)
             except OSError as error:
-                # Over UDP this is news of an earlier packet, which nobody has taken.
                 self._trouble.note(f"cannot send: {type(error).__name__}")
         last = sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if last:  # of the last packet nobody would hear otherwise

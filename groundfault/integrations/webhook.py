@@ -25,21 +25,14 @@ from time import sleep
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-)
+from urllib.request import Request
 
 from groundfault._clock import Clock, monotonic, wall
 from groundfault._family import Family as Kin
 from groundfault.events import Event, is_warning, name_of
 from groundfault.integrations._trouble import Trouble
 from groundfault.integrations._webhook_once import HostLedger
+from groundfault.integrations._webhook_opener import opener_of
 from groundfault.integrations._webhook_text import FAMILIES, Alert, alert_of, subject_of
 from groundfault.sinks import Background
 
@@ -77,8 +70,9 @@ class Webhook:
     there is to know; or a callable that makes the body of an :class:`Alert`: bytes, text, or what is to be JSON.
     ``min_interval_s``: the same event of the same command, service or store comes at most so often, 60.0 s.
     ``max_per_minute``: all together at most so many, 20.
-    ``timeout_s``: how long to wait for the other side, 5.0 s at each step. What fails for reasons that may pass is
-    tried once more; then it is counted in ``lost``, and the log says so once a minute.
+    ``timeout_s``: how long to wait for the other side, 5.0 s at each step, of which the whole answer is one.
+    What fails for reasons that may pass is tried once more; then it is counted in ``lost``, and the log says so
+    once a minute.
     ``service``: what this one is called; default None, ``GROUNDFAULT_SERVICE``.
     ``runbooks``: what the event's dotted name is appended to for a link, such as ``https://wiki/groundfault#``; None.
     ``once_per_host``: of the processes of a host only the first says a thing; default None: where
@@ -127,7 +121,7 @@ class Webhook:
         self._service = service or os.environ.get("GROUNDFAULT_SERVICE")
         self._runbooks = runbooks
         self._ledger = HostLedger(Path(directory), url) if directory and once_per_host is not False else None
-        self._opener = _opener(proxies=proxies)
+        self._opener = opener_of(proxies=proxies)
         self._clock = clock
         self._wall_clock = wall_clock
         self._pause = pause
@@ -283,20 +277,6 @@ def _valid_host(url: str) -> str:
     if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("url must hold neither a user's name nor signs beyond ASCII; it is a secret, and not shown")
     return host
-
-
-def _opener(*, proxies: bool) -> OpenerDirector:
-    """Return what posts: without files, redirects, cookies and whatever else urllib would do."""
-    opener = OpenerDirector()
-    for handler in (
-        *((ProxyHandler(),) if proxies else ()),
-        HTTPHandler(),
-        HTTPSHandler(),
-        HTTPDefaultErrorHandler(),
-        HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
 
 
 def _slack(alert: Alert) -> dict[str, Any]:

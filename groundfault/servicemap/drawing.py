@@ -87,8 +87,12 @@ def _quoted(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Make text harmless in a DOT string, where a backslash could name an escape and a line could end it."""
-    clean = "".join(sign if sign.isprintable() else " " for sign in text)
-    return clean.replace("\\", "\\\\").replace('"', '\\"')
+    return _clean(text).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _clean(text: str) -> str:
+    """Make text harmless on a terminal: a name that a page of metrics made up could hold its escapes."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _words(edge: Edge, span_s: float | None) -> Iterator[str]:
@@ -120,6 +124,10 @@ def _short(number: float) -> str:
 
 def lines_of(drawn: ServiceMap) -> Iterator[str]:
     """Yield the map as text: a line for each edge, then what is to be explained."""
+    return map(_clean, _lines_of(drawn))
+
+
+def _lines_of(drawn: ServiceMap) -> Iterator[str]:
     if not drawn.edges:
         yield "no calls and no requests have been seen"
         return

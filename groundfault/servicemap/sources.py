@@ -5,6 +5,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from groundfault.metrics.report import ADMITTED, Report
@@ -58,6 +59,8 @@ def seen_in_samples(samples: Iterable[Sample], span_s: float | None = None) -> S
     waits_s: dict[tuple[str, str], float] = {}
     totals: dict[str, dict[str, float]] = {}
     for name, labels, value in samples:
+        if not (isfinite(value) and value >= 0):  # no count, whoever says so
+            continue
         try:
             if name == CALLS:
                 _add(calls.setdefault((labels["caller"], labels["resource"]), {}), labels["outcome"], value)

@@ -315,6 +315,14 @@ PathFinder.find_spec = lambda name, *rest: None if name in {"msgspec", "rich", "
     assert "+ timeout_s 0.35" in result.stdout.decode()
 
 
+@pytest.mark.parametrize(("name", "code"), [("-", 1), ("{log}", 0)])
+def test_where_standard_input_is_closed_it_is_not_needed(capsys, log, monkeypatch, name, code):
+    monkeypatch.setattr(sys, "stdin", None)
+    ended, _, err = advise(capsys, "--log", name.format(log=log))
+    assert ended == code
+    assert err == ("groundfault: standard input is closed; give a file, or pipe a log into it\n" if code else "")
+
+
 @pytest.mark.e2e
 def test_ctrl_c_ends_it_and_all_of_its_processes(tmp_path):
     fifo = tmp_path / "endless"

@@ -221,6 +221,26 @@ def test_a_log_without_times_may_be_told_what_it_covers(read, line):
     assert "busiest time is not known" in rates.note
 
 
+@pytest.mark.usefixtures("decoder")
+def test_the_line_of_the_call_log_itself_has_a_time(read):
+    (seen,) = read([json.dumps(call(event="command.done", at=1_795_436_405.25)).encode()] * 20).commands
+    assert seen.rates.peak_per_s == 2.0
+
+
+@pytest.mark.usefixtures("decoder")
+def test_a_line_of_a_sample_counts_in_the_rates_for_those_that_were_not_logged(read, line):
+    lines = [line(sample=0.1)] * 20 + [line(sample=share) for share in (1.0, 0, -1, "much", True, None, 1e-300)]
+    reading = read(lines)
+    assert reading.commands[0].rates.peak_per_s == pytest.approx(20.7)
+    assert reading.commands[0].made == 27
+    assert reading.notes == ["20 of 27 calls: each stands for others that were not logged; in the rates they all count"]
+
+
+def test_a_sampled_log_without_times_may_be_told_what_it_covers(read, line):
+    rates = read([line(ts=None, sample=0.1)] * 50, over_s=100.0).commands[0].rates
+    assert rates.usual_per_s == pytest.approx(5.0)
+
+
 @given(st.lists(st.lists(st.integers(0, 2**40), max_size=60), max_size=6), st.randoms(use_true_random=False))
 def test_rates_of_any_times_are_bounded_and_the_order_of_merging_does_not_matter(parts, chance):
     class Small(RateTrack):

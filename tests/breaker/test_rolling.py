@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundfault._histogram import Histogram
 from groundfault.breaker._rolling import WINDOW_S, WINDOWS, Rolling
 from groundfault.vocabulary import Outcome
 
@@ -121,3 +122,20 @@ def test_a_quantile_is_off_by_less_than_a_third(durations, share, appended):
     exact = sorted(durations)[math.ceil(share * len(durations)) - 1]
     (estimate,) = rolling.quantiles(share)
     assert exact / 1.34 <= estimate <= exact * 1.34
+
+
+def test_calls_of_a_signal_handler_in_the_midst_of_folding_are_counted_once(monkeypatch):
+    rolling, add_sorted, interrupts = Rolling(0.0), Histogram.add_sorted, iter([True])
+
+    def interrupted(histogram, values):
+        if next(interrupts, False):
+            rolling.durations.extend([0.2] * 5)
+            rolling.fold()
+        add_sorted(histogram, values)
+
+    monkeypatch.setattr(Histogram, "add_sorted", interrupted)
+    rolling.durations.extend([0.1] * 10)
+    rolling.fold()
+    assert rolling.totals()[Outcome.SUCCESS] == 15
+    assert rolling._taken[Outcome.SUCCESS].count == 15
+    assert rolling.durations == []

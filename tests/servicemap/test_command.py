@@ -93,6 +93,16 @@ def test_two_looks_give_a_rate(server, capsys):
     assert "topps -> saber  200/s" in out
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-5"])
+def test_what_is_no_count_is_passed_over_and_json_stays_json(server, capsys, value):
+    lie = f'groundfault_edge_calls_total{{caller="liar",resource="saber",outcome="success"}} {value}\n'
+    server.answers["/metrics"] = 200, PAGE + lie
+    code, out, _ = run(capsys, "--metrics", f"{server.url}/metrics", "--format", "json")
+    assert code == 0
+    assert json.loads(out, parse_constant=pytest.fail)["edges"]
+    assert "liar" not in out
+
+
 def test_a_map_of_a_fleet_from_prometheus(server, capsys):
     asked = []
 

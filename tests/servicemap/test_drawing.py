@@ -56,6 +56,12 @@ def test_hostile_names_stay_names():
     assert not [each for each in root.iter() if each.tag.endswith("script")]
 
 
+def test_a_name_writes_nothing_of_its_own_to_a_terminal():
+    text = "".join(lines_of(draw_up(Seen(calls={("a\x1b[2J", "b\r\u202e"): {"success": 1}}))))
+    assert text.isprintable()
+    assert "a [2J -> b" in text
+
+
 def test_without_graphviz_an_svg_says_what_to_install(monkeypatch):
     monkeypatch.setattr(drawing.shutil, "which", lambda _: None)
     with pytest.raises(DrawingError, match="apt-get install graphviz"):

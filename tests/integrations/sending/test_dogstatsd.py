@@ -14,7 +14,7 @@ from groundfault._histogram import BOUNDS_S
 from groundfault.breaker import Registry, Resource
 from groundfault.events import CircuitChanged, SheddingChanged, internal_errors
 from groundfault.integrations import _trouble, dogstatsd
-from groundfault.integrations._dogstatsd_wire import Address, address_of, line, packed, tags_of
+from groundfault.integrations._dogstatsd_wire import UDP_BYTES, Address, address_of, line, packed, tags_of
 from groundfault.integrations._own_report import OF_FILES
 from groundfault.integrations.dogstatsd import DogStatsD
 from groundfault.metrics.catalogue import CATALOGUE
@@ -330,10 +330,12 @@ def test_packets_that_nobody_takes_are_counted_and_said_once_a_minute(made, capl
         url = f"udp://127.0.0.1:{closed.getsockname()[1]}"
     report = Report(internal_errors={f"place-{number}": 1 for number in range(100)})
     emitter = made(url, lambda now: report)
+    packets = len(list(packed(emitter._lines(report, 0.0), UDP_BYTES)))
+    emitter._sent.clear()
     for _ in range(3):
         report.internal_errors = {name: times + 1 for name, times in report.internal_errors.items()}
         emitter.flush()
-    assert emitter.lost >= 3
+    assert emitter.lost == 3 * packets
     assert len(caplog.records) == 1
     assert "ConnectionRefusedError" in caplog.text or "ECONNREFUSED" in caplog.text
 

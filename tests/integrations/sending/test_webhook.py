@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -598,3 +599,29 @@ def test_a_forked_child_takes_nothing_back_that_its_parent_has_said(chat, hook):
     each._after_fork()
     each(CLOSED)
     assert len(chat.texts()) == 1
+
+
+def test_an_answer_that_comes_byte_by_byte_is_given_up_and_holds_up_no_later_alert(clock):
+    posted, stop = [], threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            connection, _ = listening.accept()
+            with connection:
+                posted.append(connection.recv(1 << 16))
+                with suppress(OSError):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                    while not stop.wait(0.05):
+                        connection.sendall(b"X")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        each = Webhook(url, timeout_s=0.3, clock=clock, wall_clock=clock, pause=lambda _: None, proxies=False)
+        each(OPEN)
+        assert flush(LONG_S)
+        assert (each.lost, len(posted)) == (1, 2)  # tried once more, then counted
+        stop.set()
+        socket.create_connection(listening.getsockname()).close()
+        thread.join(LONG_S)
