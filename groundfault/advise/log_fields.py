@@ -16,7 +16,7 @@ from groundfault.vocabulary import Outcome
 __all__ = ["OUTCOMES", "Fields", "Row", "fields_of", "find_row", "seconds_of", "tens_of"]
 
 UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-_TIMES: Final = ("ts", "timestamp", "time", "@timestamp")
+_TIMES: Final = ("ts", "timestamp", "time", "@timestamp", "at")  # the last is what our own call log writes
 _DEEP: Final = 3
 
 OUTCOMES: Final[dict[str, str]] = {

@@ -303,7 +303,7 @@ class LineCounter:
 
 
 def _time_of(row: Any) -> object:
-    return next((time for time in (row.time0, row.time1, row.time2, row.time3) if time is not None), None)
+    return next((time for time in (row.time0, row.time1, row.time2, row.time3, row.time4) if time is not None), None)
 
 
 def _is_plain(segment: object) -> bool:
@@ -326,7 +326,7 @@ def _decoders(fields: Fields) -> tuple[Callable[[bytes], Any] | None, Callable[[
     except ImportError:
         return None, json.loads
     loads: Callable[[Any], Any] = msgspec.json.decode
-    times = (*fields.times, *("",) * 4)[:4]
+    times = (*fields.times, *("",) * 5)[:5]
     names = {
         "resource": fields.resource,
         "command": fields.command,
