@@ -101,7 +101,7 @@ def _look(options: argparse.Namespace) -> Seen:
 
 def _reported(directories: list[Path]) -> Seen:
     from groundfault.metrics.report import merged  # noqa: PLC0415  only this source needs them
-    from groundfault.metrics.rundir import RunDirError, read  # noqa: PLC0415
+    from groundfault.metrics.rundir import RunDirError, read  # noqa: PLC0415  likewise
 
     try:
         return sources.seen_in_report(merged(read(directory, wall()) for directory in dict.fromkeys(directories)))
