@@ -80,7 +80,7 @@ def _same_service(home: URL, url: URL) -> bool:
 def label(request: aiohttp.ClientRequest, command: Command, budget_s: float | None) -> None:
     """Put this hop's headers on the request, which is made anew for every hop, in place of any it brought."""
     strip(request)
-    for name, value in hop_headers(command, budget_s):
+    for name, value in hop_headers(command, budget_s, tuple(request.headers)):
         request.headers[name] = value
 
 

@@ -130,8 +130,9 @@ class Exchange:
 
     def metadata(self, pairs: Iterable[tuple[str, Any]] | None) -> Pairs:
         """Return the application's metadata with that of this hop in the place of what it copied from another."""
-        hop = ((name.lower(), value) for name, value in hop_headers(self._command, self._bound_s))
-        return (*without(pairs), *hop)
+        kept = without(pairs)
+        hop = hop_headers(self._command, self._bound_s, [name for name, _ in kept])
+        return (*kept, *((name.lower(), value) for name, value in hop))
 
     def sent(self, requests: Iterable[Any]) -> Iterator[Any]:
         """Yield the application's requests. The time that it takes for them is not the callee's."""

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any, Final, Generic, TypeVar
 
@@ -31,6 +31,8 @@ __all__ = [
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+_TRACEPARENT: Final = "traceparent"
 
 BODY_LIMIT: Final = 65536
 """Bytes of a refusal's body that are read so that its connection can be used again; a longer one is closed."""
@@ -103,11 +105,18 @@ def resource_of(
     return resource
 
 
-def hop_headers(command: Command, budget_s: float | None) -> Iterable[tuple[str, str]]:
-    """Yield what one hop tells its callee: who calls, how long it will wait, how much the request matters, for whom."""
+def hop_headers(command: Command, budget_s: float | None, others: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield what one hop tells its callee: who calls, how long it will wait, how much the request matters, for whom.
+
+    And of what it is a part: the ``traceparent`` of the request being served, unless there is one among the ``others``
+    that are sent, for whoever traces spans writes its own.
+    """
     context = _context.current()
     service = context.service if context is not None else os.environ.get("GROUNDFAULT_SERVICE")
-    return wire.hop_headers(
+    trace = context.traceparent if context is not None else None
+    if trace is not None and all(name.lower() != _TRACEPARENT for name in others):
+        yield _TRACEPARENT, trace
+    yield from wire.hop_headers(
         caller=f"{service}/{command.resource}.{command.name}" if service else None,
         budget_s=budget_s,
         criticality=context.criticality if context is not None else None,

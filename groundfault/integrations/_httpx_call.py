@@ -93,7 +93,8 @@ class Call:
             headers = request.headers.copy()
             for name in [name for name in headers if wire.is_ours(name)]:
                 del headers[name]
-            headers.update(dict(hop_headers(self.command, budget_s if isinstance(budget_s, int | float) else None)))
+            patience_s = budget_s if isinstance(budget_s, int | float) else None
+            headers.update(dict(hop_headers(self.command, patience_s, tuple(headers))))
             stream = request.stream
             if not isinstance(stream, httpx.ByteStream):
                 stream = self._upload = self.library.upload(stream)

@@ -323,7 +323,7 @@ def _outgoing(request: requests.PreparedRequest, command: Command, budget_s: flo
     outgoing.headers = request.headers.copy()
     for name in [name for name in outgoing.headers if wire.is_ours(name)]:
         del outgoing.headers[name]
-    outgoing.headers.update(hop_headers(command, budget_s))
+    outgoing.headers.update(list(hop_headers(command, budget_s, tuple(outgoing.headers))))
     return outgoing
 
 

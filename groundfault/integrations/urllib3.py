@@ -163,8 +163,8 @@ class _GuardedPool:
         deadline = None if attempt.timeout_s is None else Deadline(started + attempt.timeout_s)
         try:
             _check_budget(command)
-            ours = hop_headers(command, _patience_s(more.get("timeout"), attempt.timeout_s))
-            outgoing = _outgoing(self._pool.headers if headers is None else headers, ours)
+            patience_s = _patience_s(more.get("timeout"), attempt.timeout_s)
+            outgoing = _outgoing(self._pool.headers if headers is None else headers, command, patience_s)
             with within(deadline):
                 response = self._pool.urlopen(method, url, body, outgoing, retries, *rest, **more)
         except BaseException as error:
@@ -208,12 +208,12 @@ def _led_elsewhere(retries: Any, host: str) -> bool:
     return first is not None and parse_url(first).host != host
 
 
-def _outgoing(headers: Any, ours: Iterable[tuple[str, str]]) -> urllib3.HTTPHeaderDict:
+def _outgoing(headers: Any, command: Command, patience_s: float | None) -> urllib3.HTTPHeaderDict:
     """Copy the headers with this hop's: on the original they would follow a redirect to another host."""
     outgoing = urllib3.HTTPHeaderDict(headers)
     for name in [name for name in outgoing if wire.is_ours(name)]:
         del outgoing[name]
-    for name, value in ours:
+    for name, value in hop_headers(command, patience_s, tuple(outgoing)):
         outgoing[name] = value
     return outgoing
 

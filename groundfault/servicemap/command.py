@@ -34,7 +34,13 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         "Ends with 1 if a source could not be read.",
     )
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--run-dir", type=Path, metavar="DIR", help="where the processes report (GROUNDFAULT_RUN_DIR)")
+    source.add_argument(
+        "--run-dir",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="where the processes of a service report (GROUNDFAULT_RUN_DIR); repeatable",
+    )
     source.add_argument("--metrics", action="append", metavar="URL", help="a /metrics page; repeatable")
     source.add_argument("--prometheus", metavar="URL", help="a Prometheus server")
     parser.add_argument(
@@ -83,14 +89,24 @@ def _look(options: argparse.Namespace) -> Seen:
         return sources.seen_in_samples(sources.ask_prometheus(options.prometheus, text), span_s)
     if options.metrics:
         return _twice(lambda: sources.seen_in_pages(options.metrics), options)
-    directory = options.run_dir or os.environ.get("GROUNDFAULT_RUN_DIR")
-    if not directory:
+    named = os.environ.get("GROUNDFAULT_RUN_DIR")
+    directories: list[Path] = options.run_dir or ([Path(named)] if named else [])
+    if not directories:
         raise sources.SourceError("say where to look: --run-dir or GROUNDFAULT_RUN_DIR, --metrics, or --prometheus")
-    if not Path(directory).is_dir():
-        raise sources.SourceError(f"{directory} must be the directory that the processes report to; it is none")
-    from groundfault.metrics.rundir import read  # noqa: PLC0415  only this source needs it
+    for directory in directories:
+        if not directory.is_dir():
+            raise sources.SourceError(f"{directory} must be the directory that the processes report to; it is none")
+    return _twice(lambda: _reported(directories), options)
 
-    return _twice(lambda: sources.seen_in_report(read(Path(directory), wall())), options)
+
+def _reported(directories: list[Path]) -> Seen:
+    from groundfault.metrics.report import merged  # noqa: PLC0415  only this source needs them
+    from groundfault.metrics.rundir import RunDirError, read  # noqa: PLC0415  likewise
+
+    try:
+        return sources.seen_in_report(merged(read(directory, wall()) for directory in dict.fromkeys(directories)))
+    except RunDirError as error:
+        raise sources.SourceError(str(error)) from None
 
 
 def _twice(look: "Callable[[], Seen]", options: argparse.Namespace) -> Seen:

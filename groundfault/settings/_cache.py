@@ -86,6 +86,7 @@ class Cache:
         content = {"store": self._store, "version": document.version, "settings": as_mapping(document)}
         new = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
         try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # we may come before the first report
             new.unlink(missing_ok=True)  # of a process that had this number before
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -246,7 +246,8 @@ class FileStore:
         # By name, for the walls between the rooms: other libraries are brought in above this one.
         rewritten: Callable[[str, Iterable[Change]], str] = import_module("groundfault.integrations.tomlkit").rewritten
         meant = {(entry.scope, entry.name): entry for entry in wanted.entries}
-        return rewritten(text, [_settled(change, meant.get((change.scope, change.name))) for change in changes])
+        said = rewritten(text, [_settled(change, meant.get((change.scope, change.name))) for change in changes])
+        return said or "# no settings\n"  # an empty file would be taken for half a one
 
     def _note_by_hand(self, history: History, last: Document | None, found: Document) -> None:
         at = self.path.stat().st_mtime

@@ -76,18 +76,20 @@ def apply(options: argparse.Namespace, session: Session) -> int:
 def rollback(options: argparse.Namespace, session: Session) -> int:
     """Make everything as it was under a version, as a new one."""
     target, now = session.at(options.version), session.clock()
+    spoiled = False
     try:
         before = session.load()
     except MalformedError as error:
         session.terminal.note(f"what is there is no document, and is to be replaced: {error}")
         before = Document(error.version)
+        spoiled = True
     # An override that has ended since then would say nothing, and come back as something to be cleaned up.
     kept = tuple(_still(each, now) for each in target.entries if not _is_over(each, now))
     for each in target.entries:
         if _is_over(each, now) and each.expires_at is not None:
             session.terminal.note(f"left out, for it has expired: {each.scope}:{each.name}, {stamp(each.expires_at)}")
     changes = as_changes(differences(before, Document(target.version, kept)))
-    return _change(options, session, before, changes, restores=True)
+    return _change(options, session, before, changes, restores=True, spoiled=spoiled)
 
 
 def _is_over(entry: Entry, now: float) -> bool:
@@ -110,15 +112,19 @@ def _change(
     changes: Sequence[Change],
     *,
     mends: bool = False,
+    spoiled: bool = False,
     restores: bool = False,
 ) -> int:
-    """Make changes. ``mends``: what was wrong before may stay; ``restores``: what is not known is none of our doing."""
+    """Make changes. ``mends``: what was wrong before may stay; ``restores``: what is not known is none of our doing.
+
+    ``spoiled``: what is there is no document, so that writing none of its settings is a change, too.
+    """
     terminal, store = session.terminal, session.writable
     after = changed(before, changes, before.version)
     _check_values(options, session, before, after, mends=mends)
     _check_names(options, session, before, after, refuse=not restores)
     found = differences(before, after)
-    if not found:
+    if not found and not spoiled:
         return _finish(options, session, found, before.version, "nothing to change", written=False)
     asks = terminal.interactive and not options.yes and not options.dry_run
     if not options.json:

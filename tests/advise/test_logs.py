@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import logging
 import random
+from contextvars import Context
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,9 @@ from groundfault.advise.logs import count_part
 from groundfault.advise.observed import RateTrack
 from groundfault.advise.sources import SourceError
 from groundfault.advise.tally import LineCounter, Tally
+from groundfault.call_log import Line
+from groundfault.events import CommandDone
+from groundfault.vocabulary import Outcome
 
 
 @pytest.fixture(params=["msgspec", "json"])
@@ -197,6 +202,17 @@ def test_times_of_all_kinds_are_understood(read, line, time):
 )
 def test_what_is_no_time_counts_for_no_rate(time):
     assert tens_of(time) is None
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("wrapped", [False, True], ids=["flat", "below the record's groundfault"])
+def test_the_time_that_our_own_call_log_writes_is_one(read, wrapped):
+    written = Line(
+        logging.INFO, 1_795_452_705.5, CommandDone("contest-db", "entrants", Outcome.SUCCESS, 0.1), 1.0, None, Context()
+    ).fields()
+    line = json.dumps({"level": "INFO", "groundfault": written} if wrapped else written)
+    (seen,) = read([line.encode()] * 3).commands
+    assert seen.rates.peak_per_s == 0.3
 
 
 def test_calls_without_a_time_are_counted_and_said(read, line):

@@ -98,6 +98,13 @@ def test_the_runbook_has_one_section_for_each_alert_and_each_says_all_that_is_ne
             assert lead in text, (name, lead)
 
 
+def test_the_runbook_has_a_place_for_each_event_that_a_chat_is_told():
+    events = (ROOT / "docs" / "reference" / "events.md").read_text()
+    told = re.findall(r"^\| `([a-z_.]+)` \|.*\bchat \|$", events, re.MULTILINE)
+    assert "circuit.open" in told
+    assert set(told) == set(re.findall(r'<a id="([^"]+)"></a>', RUNBOOK))
+
+
 def test_links_within_the_runbook_lead_to_a_section():
     anchors = {
         re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")

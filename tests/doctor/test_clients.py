@@ -88,6 +88,7 @@ def test_what_is_said_alike_of_things_without_names_is_said_once():
         ({"chain": ["FastAPI"], "middleware": []}, "warning", "no load shedder"),
         ({"chain": ["shedder", "Flask"], "middleware": None}, "ok", "outermost"),
         ({"chain": ["ProxyFix", "shedder", "Flask"], "middleware": None}, "warning", "stands behind ProxyFix"),
+        ({"chain": ["DispatcherMiddleware", "shedder", "Flask"], "middleware": None}, "ok", "> LoadShedder > Flask"),
         ({"chain": ["Litestar"], "middleware": None, "elsewhere": True}, "ok", "not visible"),
     ],
 )

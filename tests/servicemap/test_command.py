@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from groundfault.cli import main
+from groundfault.metrics import rundir
+from groundfault.metrics.report import Report
 
 PAGE = """\
 # TYPE groundfault_edge_calls_total counter
@@ -128,9 +130,26 @@ def test_it_is_written_to_a_file(server, capsys, tmp_path):
     assert out.read_text().startswith("digraph groundfault {")
 
 
+def test_services_with_a_run_directory_each_are_drawn_together(capsys, tmp_path, monkeypatch):
+    edges = {"topps": ("grouper", 3), "grouper": ("saber", 5)}
+    for caller in edges:
+        (tmp_path / caller).mkdir()
+
+    def reported(directory, now):
+        callee, times = edges[directory.name]
+        return Report(edges={(directory.name, callee, "success"): times})
+
+    monkeypatch.setattr(rundir, "read", reported)
+    topps, grouper = str(tmp_path / "topps"), str(tmp_path / "grouper")
+    _, out, _ = run(capsys, "--run-dir", topps, "--run-dir", grouper, "--run-dir", grouper)
+    assert "topps   -> grouper  3 so far" in out
+    assert "grouper -> saber    5 so far" in out
+
+
 REFUSED = [
     pytest.param([], "say where to look: --run-dir", id="no source"),
     pytest.param(["--run-dir", "/no/such/directory"], "/no/such/directory must be the directory", id="no directory"),
+    pytest.param(["--run-dir", "{tmp}/open"], "can be written by everybody", id="a directory not to be believed"),
     pytest.param(["--metrics", "ftp://x/metrics"], "must be an http or https address", id="scheme"),
     pytest.param(["--metrics", "{url}/nowhere"], "answers 404: nothing here", id="status"),
     pytest.param(["--metrics", "{url}/garbage"], "is no page of metrics", id="garbage"),
@@ -141,12 +160,16 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "said"), REFUSED)
-def test_a_source_that_cannot_be_read_is_one_line(server, capsys, arguments, said, monkeypatch):
+def test_a_source_that_cannot_be_read_is_one_line(server, capsys, arguments, said, monkeypatch, tmp_path):
     monkeypatch.delenv("GROUNDFAULT_RUN_DIR", raising=False)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
     server.answers["/garbage"] = 200, 'a{b="c" 1\n'
     server.answers["/odd/api/v1/query"] = 200, "[]"
     server.answers["/refusing/api/v1/query"] = 200, '{"status": "error", "error": "too many samples"}'
-    code, out, err = run(capsys, *(argument.replace("{url}", server.url) for argument in arguments))
+    code, out, err = run(
+        capsys, *(argument.replace("{url}", server.url).replace("{tmp}", str(tmp_path)) for argument in arguments)
+    )
     assert (code, out) == (1, "")
     assert said in err
     assert err.count("\n") == 1

@@ -156,11 +156,20 @@ def test_no_copy_is_no_trouble(cache, caplog):
 
 
 def test_a_full_disk_is_told_once(cache, caplog):
+    cache.path.write_text("no directory")
     missing = Cache(cache.path / "nowhere" / "x.json", "memory", cache._wall_clock)
     missing.write(DOCUMENT)
     missing.write(DOCUMENT)
     (record,) = caplog.records
     assert "live settings are not kept in" in record.getMessage()
+
+
+def test_a_run_directory_that_is_not_there_yet_is_made_for_its_owner_alone(cache, tmp_path, caplog):
+    early = Cache(tmp_path / "run" / "x.json", "memory", cache._wall_clock)
+    early.write(DOCUMENT)
+    assert early.read() is not None
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+    assert caplog.text == ""
 
 
 def test_where_the_copy_is(monkeypatch, tmp_path, wall):

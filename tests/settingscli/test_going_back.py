@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from groundfault.cli import main
+from groundfault.settings.file import FileStore
 from groundfault.settings.memory import MemoryStore
 from groundfault.settings.store import Change, MalformedError
 from groundfault.settingscli import session
@@ -204,3 +206,16 @@ def test_rollback_replaces_what_is_no_document(cli_of, store, monkeypatch):
     assert "what is there is no document, and is to be replaced: memory is not JSON" in ended.err
     assert ended.code == 0
     assert held(store).items() >= held(MemoryStore(_as_at_first())).items()
+
+
+def test_rollback_to_no_settings_replaces_what_is_no_document(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "settings.toml"
+    monkeypatch.delenv("GROUNDFAULT_RUN_DIR", raising=False)
+    path.write_text("# nothing is set\n")
+    store = FileStore(path)
+    nothing = store.load(None).version
+    store.write([Change("topps", "timeout_s", 9)], reason="INC-311", actor="ann", based_on=nothing)
+    path.write_text('["half')
+    assert main(["settings", "rollback", nothing, "--store", str(path), "--yes", *WHY]) == 0
+    assert "is at version" in capsys.readouterr().out
+    assert store.load(None).entries == ()
