@@ -193,7 +193,10 @@ _backgrounds: Final[Family[Background[Any]]] = Family(Background._begin_anew)  #
 
 @atexit.register
 def _say_farewell() -> None:
-    flush(_FAREWELL_S)
+    if not flush(_FAREWELL_S):
+        # The rest is left: what ends after this, logging for one, would wait for each of them behind a sink's lock.
+        for each in _backgrounds.members():
+            each._waiting.clear()  # noqa: SLF001  this module's own class
 
 
 def flush(timeout_s: float = 1.0) -> bool:

@@ -414,6 +414,31 @@ def test_at_the_end_of_the_process_what_is_queued_is_told_but_not_for_ever(sink,
         assert lines.count("other") == 3
 
 
+SLOW_LOG = """
+import logging, time
+import groundfault
+from groundfault.call_log import log_calls
+
+class Slow(logging.Handler):
+    def emit(self, record):
+        time.sleep(0.4)
+        print("told", flush=True)
+
+logging.basicConfig(level=logging.INFO, handlers=[Slow()])
+groundfault.default_sinks().use(log_calls())
+command = groundfault.Resource("saber").command("get")
+for _ in range(60):
+    command.call(int)
+"""
+
+
+def test_a_slow_log_does_not_hold_the_end_of_the_process_up_line_by_line():
+    """What ends after the farewell, logging itself, waits for the handler's lock, which each line takes again."""
+    done = run(SLOW_LOG)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("told") < 30
+
+
 GREENLETS = """
 from gevent import monkey
 if {before}:

@@ -7,7 +7,10 @@ from typing import Any, Final
 from groundfault.advise.distribution import NOTHING, Distribution
 from groundfault.vocabulary import Outcome
 
-__all__ = ["MADE", "Observed", "RateTrack", "Rates", "Seen"]
+__all__ = ["FOLDED", "MADE", "Observed", "RateTrack", "Rates", "Seen"]
+
+FOLDED: Final = "other"
+"""Stands for all segments beyond those that there was room for."""
 
 MADE: Final = (Outcome.SUCCESS, Outcome.FAILURE, Outcome.TIMEOUT, Outcome.SHED, Outcome.IGNORED)
 """The outcomes of calls that were made; only they have a duration."""

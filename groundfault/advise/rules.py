@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from groundfault.advise import segments, wording
 from groundfault.advise.limits import concurrency_advice, volume_advice
-from groundfault.advise.observed import Observed
+from groundfault.advise.observed import FOLDED, Observed
 from groundfault.advise.proposal import Advice, Proposal, Wishes
 from groundfault.advise.timeouts import (
     LEAST_S,
@@ -121,7 +121,15 @@ def _of_segments(proposal: Proposal, key: str) -> list[str]:
     slow_s = None if slow is None else slow.value
     said = [text for view in proposal.segments if (text := segments.caution(view, key, timeout_s, slow_s))]
     more = len(said) - _MOST_CAUTIONS
-    return said if more <= 0 else [*said[:_MOST_CAUTIONS], f"The same goes for {more} more: --json names them all."]
+    if more > 0:
+        said = [*said[:_MOST_CAUTIONS], f"The same goes for {more} more: --json names them all."]
+    folded = sum(view.share for view in proposal.segments if view.name == FOLDED)
+    if folded:
+        said.append(
+            f"{wording.percent(folded)} of the calls are of a {key} beyond the first that there was room for, and were "
+            "not looked at one by one: a heavy one among them would not be seen. Take a coarser --segment."
+        )
+    return said
 
 
 def _troubles(seen: Observed) -> tuple[float, float, float]:

@@ -13,15 +13,15 @@ from typing import Any, Final
 
 from groundfault.advise.distribution import FINEST_S, LONGEST_S, PER_E, ZEROTH, Distribution
 from groundfault.advise.log_fields import OUTCOMES, Fields, Row, calls_of, find_row, seconds_of, tens_of
-from groundfault.advise.observed import MADE, Observed, Rates, RateTrack, Seen
+from groundfault.advise.observed import FOLDED, MADE, Observed, Rates, RateTrack, Seen
 from groundfault.advise.wording import bounded_text
 
 __all__ = ["OTHER", "LineCounter", "Tally"]
 
-OTHER: Final = "other"
+OTHER: Final = FOLDED
 """Holds what has no place under its own name."""
 MOST_COMMANDS: Final = 500
-MOST_SEGMENTS: Final = 50
+MOST_SEGMENTS: Final = 1000
 MOST_CELLS: Final = 5000
 """Commands, segments of one command, and both together, that are counted under their own names."""
 _MOST_KNOWN: Final = 4 * MOST_CELLS

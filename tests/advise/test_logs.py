@@ -397,12 +397,12 @@ def test_endless_names_are_counted_together_and_said(read, line):
 
 @pytest.mark.usefixtures("decoder")
 def test_endless_segments_are_counted_as_other_and_said(read, line):
-    reading = read([line(user=f"u{at}") for at in range(200)], segment="user")
+    reading = read([line(user=f"u{at}") for at in range(1_150)], segment="user")
     (seen,) = reading.commands
     assert len(seen.segments) == tally.MOST_SEGMENTS + 1
     assert seen.segments["other"].made == 150
-    assert seen.made == 200
-    assert reading.notes == ["150 of 200 calls: counted as of the segment 'other', for there are too many segments"]
+    assert seen.made == 1_150
+    assert reading.notes == ["150 of 1,150 calls: counted as of the segment 'other', for there are too many segments"]
 
 
 def test_memory_is_bounded_whatever_the_names():

@@ -259,3 +259,10 @@ def test_of_many_segments_only_the_worst_are_said(observe):
     proposal = propose(observe(most + [2.0] * 600, segments={**parts, "others": most}), {}, Wishes(), "customer")
     assert len(proposal.cautions) == 6
     assert proposal.cautions[-1] == "The same goes for 5 more: --json names them all."
+
+
+def test_segments_that_were_not_looked_at_one_by_one_are_said(observe):
+    kept, rest = lognormal(50_000, 0.1, 0.3), lognormal(50_000, 0.1, 0.3, 7)
+    proposal = propose(observe(kept + rest, segments={"c1": kept, "other": rest}), {}, Wishes(), "customer")
+    (caution,) = proposal.cautions
+    assert caution.startswith("50 % of the calls are of a customer beyond the first that there was room for")
