@@ -30,3 +30,15 @@ def test_links_within_the_repository_lead_somewhere(page):
     )
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert missing == []
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    seen, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+\.md)", page.read_text())
+        waiting += [(page.parent / target).resolve() for target in targets]
+    assert set(PAGES) - seen == set()

@@ -10,8 +10,9 @@ __all__ = ["judge_standing"]
 _CHECK: Final = "application"
 _SHEDDER: Final = "shedder"
 _INNER: Final = "what stands in front runs for refused requests too, and can change what they are told"
-_DISPATCHERS: Final = ("DispatcherMiddleware",)
-"""Werkzeug's: hands each request to one of several applications, as for /metrics. The others are not ours to guard."""
+_HARMLESS: Final = ("DispatcherMiddleware", "ProxyFix")
+"""Werkzeug's. One hands each request to one of several applications, as for /metrics; the others are not ours to guard.
+The other writes down who the client is. Neither changes an answer, and both cost next to nothing."""
 _LAST: Final = "app.add_middleware(LoadShedder) after all other add_middleware"
 
 
@@ -34,7 +35,7 @@ def judge_standing(app: Mapping[str, Any]) -> Finding:
             "nothing of this application refuses in an overload; a worker class of GroundFault's would, under gunicorn"
         )
         return warning(_CHECK, where, f"no load shedder: {shown}", why, "docs/reference/server.md, two lines")
-    before = [name for name in around[: around.index(_SHEDDER)] if name not in _DISPATCHERS]
+    before = [name for name in around[: around.index(_SHEDDER)] if name not in _HARMLESS]
     if before:
         outermost = _LAST if middleware is not None else "wrap the application in LoadShedder last"
         return warning(_CHECK, where, f"LoadShedder stands behind {', '.join(before)}: {shown}", _INNER, outermost)

@@ -110,7 +110,7 @@ def _saturation(event: SaturationChanged) -> str:
 def _shedding(event: SheddingChanged) -> str:
     shadow = "" if event.enforced else ", in shadow mode"
     if not event.shedding:
-        return f"{event.shed} requests refused in all{shadow}"
+        return f"{event.shed} requests refused by this process{shadow}"
     if event.predicted_wait_s is not None:
         return f"{event.reason or 'load'}, a wait of {event.predicted_wait_s:.2f} s ahead{shadow}"
     return f"{event.reason or 'load'}, after {event.queue_wait_s:.2f} s in the queue{shadow}"

@@ -82,13 +82,18 @@ def take_over(old: Gate, new: Gate) -> None:
             new.__class__ = old.__class__
 
 
+def _latest_first(gate: Gate) -> list[Act]:
+    # A copy, made at once: an iterator over the list itself would stop early where another thread ends its own.
+    return _acts.get(gate, [])[::-1]
+
+
 def _takes_s(gate: Gate) -> float:
-    return next((each.takes_s for each in reversed(_acts.get(gate, ())) if each.takes_s is not None), 0.0)
+    return next((each.takes_s for each in _latest_first(gate) if each.takes_s is not None), 0.0)
 
 
 def _error(gate: Gate) -> BaseException | None:
     """Return what the call is to raise, made anew for each."""
-    make = next((each.error for each in reversed(_acts.get(gate, ())) if each.error is not None), None)
+    make = next((each.error for each in _latest_first(gate) if each.error is not None), None)
     return None if make is None else make(gate.resource, gate.command)
 
 

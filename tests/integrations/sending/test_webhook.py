@@ -172,7 +172,7 @@ TEXTS = [
     ),
     (
         SheddingChanged("topps", shedding=False, queue_wait_s=0.0, shed=90),
-        "Recovered: server shedding ended - topps, 90 requests refused in all",
+        "Recovered: server shedding ended - topps, 90 requests refused by this process",
     ),
     (
         BacklogWarning("topps", port=8000, depth=90, limit=100, overflows=3),
