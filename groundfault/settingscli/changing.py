@@ -52,14 +52,24 @@ def _check_future(until: float | None, session: Session, what: str) -> None:
 
 def unset(options: argparse.Namespace, session: Session) -> int:
     """Take values away from a scope."""
-    document = session.load()
-    there = sorted(each.name for each in document.entries if each.scope == options.scope)
+    document, now = session.load(), session.clock()
+    entries = {each.name: each for each in document.entries if each.scope == options.scope}
+    there = sorted(entries)
     if not there:
         raise EndingError(REFUSED, f"nothing is set at {shown(options.scope)}")
     missing = [name for name in options.names if name not in there]
     if missing:
         raise EndingError(REFUSED, f"{', '.join(missing)}: not set at {options.scope}; set there: {', '.join(there)}")
-    changes = [Change(options.scope, name, UNSET) for name in dict.fromkeys(options.names or there)]
+    changes = []
+    for name in dict.fromkeys(options.names or there):
+        entry = entries[name]
+        overridden = entry.then is not None and entry.expires_at is not None and entry.expires_at > now
+        # Who ends an override early does not mean what was set for good before it.
+        changes.append(Change(options.scope, name, entry.then if overridden else UNSET))
+        if overridden:
+            session.terminal.note(
+                f"this ends the override of {options.scope}:{name}; once more takes the value away, too"
+            )
     return _change(options, session, document, changes, mends=True)
 
 

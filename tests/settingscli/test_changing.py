@@ -153,6 +153,15 @@ def test_what_was_set_for_good_comes_back_after_an_override(cli_of, store, scope
     assert again.out.splitlines()[0].endswith(f"Z{then}")
 
 
+def test_unset_ends_an_override_before_it_takes_away_what_was_set_for_good(cli_of, store):
+    cli_of("set", "topps/contest-db", "timeout_s=2", *WHY, "--for", "30m")
+    ended = cli_of("unset", "topps/contest-db", "timeout_s", *WHY)
+    assert ended.out.splitlines()[0].endswith(", then 0.5 -> 0.5")
+    assert "once more takes the value away" in ended.err
+    ended = cli_of("unset", "topps/contest-db", "timeout_s", *WHY)
+    assert (ended.out.splitlines()[0], ended.err) == ("- topps/contest-db:timeout_s  0.5", "")
+
+
 def test_a_value_for_good_ends_an_override(cli_of, store):
     cli_of("set", "topps/contest-db", "timeout_s=2", *WHY, "--for", "30m")
     cli_of("set", "topps/contest-db", "timeout_s=3", *WHY)
