@@ -85,5 +85,6 @@ def _made(report: CommandReport) -> int:
 
 
 def _settings(report: CommandReport, processes: int | None) -> dict[str, Any]:
-    """Return what a report knows of settings: the limit, which is that of all processes together."""
-    return {"max_concurrent": report.limit // processes} if report.limit and processes else {}
+    """Return what a report knows of settings; the limit in it is that of all processes together."""
+    limit = {"max_concurrent": report.limit // processes} if report.limit and processes else {}
+    return {**report.settings, **limit}

@@ -203,7 +203,7 @@ class Gate:
             self._advance(now, news)
             self._renew()
             counts = self._counted(self._rolling.lifetime(), self._gauges())
-            result = describe(counts, now, settings=self.settings, circuit=self._circuit, rolling=self._rolling)
+            result = describe(counts, now, circuit=self._circuit, rolling=self._rolling)
         self._tell(news)
         return result
 
@@ -225,10 +225,11 @@ class Gate:
         return CommandCounts(self.resource, self.command, totals, self._rolling.taken(), moves, *gauges)
 
     def _gauges(self) -> tuple[Any, ...]:
-        circuit, callee, limit = self._circuit, self._callee, self.settings.max_concurrent
+        circuit, callee, now = self._circuit, self._callee, self.settings
         healthy = self._health is None or self._health.healthy
         fallbacks = self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0)
-        return circuit.state, len(self.in_flight), limit, callee.share, callee.saturated, healthy, *fallbacks
+        gauges = circuit.state, len(self.in_flight), now.max_concurrent, callee.share, callee.saturated, healthy
+        return *gauges, *fallbacks, now
 
     def after_fork(self) -> None:
         """Make a child process's copy usable: what other threads held or had in flight is not there any more.

@@ -33,6 +33,7 @@ class CommandCounts(NamedTuple):
     fallbacks: int
     fallbacks_failed: int
     fallbacks_refused: int
+    settings: BreakerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +82,13 @@ class CommandSnapshot:
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
-def describe(
-    counted: CommandCounts, now: float, *, settings: BreakerSettings, circuit: "Circuit", rolling: "Rolling"
-) -> CommandSnapshot:
+def describe(counted: CommandCounts, now: float, *, circuit: "Circuit", rolling: "Rolling") -> CommandSnapshot:
     """Return the snapshot of a command whose owner holds its lock."""
     p50, p95, p99 = rolling.quantiles(0.5, 0.95, 0.99)
     is_open = circuit.state is State.OPEN
     return CommandSnapshot(
         **counted._asdict(),
-        mode=settings.mode,
+        mode=counted.settings.mode,
         counts=rolling.counts(),
         p50_s=p50,
         p95_s=p95,
@@ -97,7 +96,6 @@ def describe(
         sleep_left_s=max(0.0, circuit.wakes_at - now) if is_open else 0.0,
         sleep_window_s=circuit.sleep_window_s if is_open else 0.0,
         trips=circuit.trips,
-        settings=settings,
     )
 
 

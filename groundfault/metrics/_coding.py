@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from zlib import crc32
 
 from groundfault._histogram import Histogram
-from groundfault.metrics.report import CommandReport, ProcessInfo, Report, ServerReport, StoreReport
+from groundfault.metrics.report import ADVISED, CommandReport, ProcessInfo, Report, ServerReport, StoreReport
 
 __all__ = ["VERSION", "CodingError", "decode", "encode", "encode_commands", "join", "parse", "plain"]
 
@@ -55,6 +55,7 @@ def plain(command: CommandReport) -> list[Any]:
     """Return one command as JSON can hold it."""
     durations = {outcome: _histogram(taken) for outcome, taken in command.durations.items()}
     said = [command.resource, command.command, command.calls, durations, command.states, command.active, command.limit]
+    said.append([command.settings.get(name) for name in ADVISED] if command.settings else 0)
     rare = [command.admitted_share, command.saturated, command.unhealthy, command.fallbacks, command.moves]
     return said if rare == _USUAL else said + rare
 
@@ -130,6 +131,7 @@ def _decoded_command(  # noqa: PLR0917  in the order in which they are written
     states: dict[str, int],
     active: int,
     limit: int | None,
+    settings: list[float | None] | int,
     admitted_share: float = 1.0,
     saturated: int = 0,
     unhealthy: int = 0,
@@ -140,8 +142,13 @@ def _decoded_command(  # noqa: PLR0917  in the order in which they are written
         durations[outcome] = _decoded_histogram(flat)
     return CommandReport(
         *(resource, command, calls, durations, fallbacks or {}, moves or {}, states, active, limit),
-        *(admitted_share, saturated, unhealthy),
+        *(admitted_share, saturated, unhealthy, _decoded_settings(settings)),
     )
+
+
+def _decoded_settings(said: list[float | None] | int) -> dict[str, float]:
+    values = said if isinstance(said, list) else ()
+    return {name: value for name, value in zip(ADVISED, values, strict=False) if value is not None}
 
 
 def _decoded_histogram(flat: list[Any]) -> Histogram:

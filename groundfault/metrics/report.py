@@ -22,6 +22,7 @@ from groundfault.shedding.snapshot import ShedderSnapshot
 
 __all__ = [
     "ADMITTED",
+    "ADVISED",
     "DECLARED",
     "STALE_S",
     "UNKNOWN",
@@ -45,6 +46,9 @@ UNKNOWN: Final = "unknown"
 STALE_S: Final = 5.0
 """A living process that has not written for so long cannot, or is stopped."""
 
+ADVISED: Final = ("timeout_s", "slow_call_s", "minimum_volume_per_s")
+"""The settings, besides the limit, that advice compares its proposals with."""
+
 Counts = dict[str, int]
 Edge = tuple[str, str, str]
 
@@ -58,7 +62,7 @@ class CommandReport:
 
     Gauges: ``states``, in how many processes the circuit stands where; ``active`` calls, and the ``limit`` of all
     processes together, None where one has none; the least ``admitted_share``; in how many processes the callee is
-    ``saturated`` or ``unhealthy``.
+    ``saturated`` or ``unhealthy``; those of :data:`ADVISED` among the ``settings`` of a process that are not None.
     """
 
     resource: str
@@ -73,6 +77,7 @@ class CommandReport:
     admitted_share: float = 1.0
     saturated: int = 0
     unhealthy: int = 0
+    settings: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, seen: CommandSnapshot | CommandCounts) -> "CommandReport":
@@ -91,6 +96,7 @@ class CommandReport:
             admitted_share=seen.admitted_share,
             saturated=int(seen.saturated),
             unhealthy=int(not seen.healthy),
+            settings={name: value for name in ADVISED if (value := getattr(seen.settings, name)) is not None},
         )
 
     def add(self, other: "CommandReport") -> None:
@@ -110,6 +116,7 @@ class CommandReport:
         if other.states:  # it lives
             self.limit = None if self.limit is None or other.limit is None else self.limit + other.limit
             self.admitted_share = min(self.admitted_share, other.admitted_share)
+            self.settings = other.settings
         self.active += other.active
         self.saturated += other.saturated
         self.unhealthy += other.unhealthy
@@ -296,6 +303,7 @@ class Report:
             command.states.clear()
             command.active = command.saturated = command.unhealthy = 0
             command.limit, command.admitted_share = 0, 1.0
+            command.settings = {}
         for server in self.servers.values():
             server.signals.clear()
             server.active = server.shedding = server.stepped_aside = 0

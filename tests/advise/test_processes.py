@@ -11,7 +11,8 @@ from groundfault.advise.proposal import Wishes
 from groundfault.advise.rules import propose
 from groundfault.advise.sources import SourceError
 from groundfault.breaker.registry import Registry, Resource
-from groundfault.metrics.report import CommandReport, ProcessInfo, Report, collect
+from groundfault.metrics._coding import decode, encode, parse
+from groundfault.metrics.report import CommandReport, ProcessInfo, Report, collect, merged
 
 
 def report(calls, processes=2, limit=20):
@@ -77,11 +78,13 @@ def test_a_command_without_a_limit_has_none():
 
 def test_a_report_of_this_very_process_is_understood():
     registry = Registry()
-    command = Resource("contest-db", registry=registry).command("entrants", max_concurrent=7)
+    command = Resource("contest-db", registry=registry).command("entrants", max_concurrent=7, timeout_s=5.0)
     for _ in range(3):
         command.call(lambda: None)
-    (seen,) = observed_of(collect(1000.0, [registry]))
-    assert (seen.path, seen.made, seen.processes, seen.settings) == ("contest-db/entrants", 3, 1, {"max_concurrent": 7})
+    report = merged([decode(parse(encode(collect(1000.0, [registry]))))] * 4)  # as four workers write it
+    (seen,) = observed_of(report)
+    assert (seen.path, seen.made, seen.processes) == ("contest-db/entrants", 12, 4)
+    assert seen.settings == {"timeout_s": 5.0, "minimum_volume_per_s": 2.0, "max_concurrent": 7}
 
 
 def test_forty_commands_of_thirty_processes_take_less_than_a_second(look):
