@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
-        parser.error("say what to do: groundfault demo, or groundfault doctor; all commands are in groundfault --help")
+        parser.error("say what to do: groundfault demo, or groundfault doctor")
     return int(options.run(options))
 
 

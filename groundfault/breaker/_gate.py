@@ -225,11 +225,11 @@ class Gate:
         return CommandCounts(self.resource, self.command, totals, self._rolling.taken(), moves, *gauges)
 
     def _gauges(self) -> tuple[Any, ...]:
-        circuit, callee, now = self._circuit, self._callee, self.settings
+        circuit, callee, settings = self._circuit, self._callee, self.settings
         healthy = self._health is None or self._health.healthy
         fallbacks = self._fallbacks.counts() if self._fallbacks is not None else (0, 0, 0)
-        gauges = circuit.state, len(self.in_flight), now.max_concurrent, callee.share, callee.saturated, healthy
-        return *gauges, *fallbacks, now
+        gauges = circuit.state, len(self.in_flight), settings.max_concurrent, callee.share, callee.saturated, healthy
+        return *gauges, *fallbacks, settings
 
     def after_fork(self) -> None:
         """Make a child process's copy usable: what other threads held or had in flight is not there any more.
