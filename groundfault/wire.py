@@ -38,6 +38,7 @@ __all__ = [
     "REQUEST_START",
     "SHED_STATUS",
     "TIMEOUT_MS",
+    "TOKEN",
     "Answer",
     "HeaderLookup",
     "Refusal",
@@ -67,6 +68,9 @@ CALLER: Final = "X-GroundFault-Caller"
 TIMEOUT_MS: Final = "X-GroundFault-Timeout-Ms"
 CRITICALITY: Final = "X-GroundFault-Criticality"
 KEY: Final = "X-GroundFault-Key"
+
+TOKEN: Final = "X-GroundFault-Token"  # noqa: S105  a name, and no secret
+"""To a console, from who may steer; a header that no form of another site's can send."""
 
 ENVOY_TIMEOUT_MS: Final = "X-Envoy-Expected-Rq-Timeout-Ms"
 GRPC_TIMEOUT: Final = "Grpc-Timeout"

@@ -36,6 +36,7 @@ class Headers(dict):
         ("TIMEOUT_MS", "X-GroundFault-Timeout-Ms"),
         ("CRITICALITY", "X-GroundFault-Criticality"),
         ("KEY", "X-GroundFault-Key"),
+        ("TOKEN", "X-GroundFault-Token"),
         ("ENVOY_TIMEOUT_MS", "X-Envoy-Expected-Rq-Timeout-Ms"),
         ("GRPC_TIMEOUT", "Grpc-Timeout"),
         ("REQUEST_START", "X-Request-Start"),

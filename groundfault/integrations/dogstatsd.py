@@ -38,7 +38,8 @@ from groundfault.integrations._dogstatsd_wire import (
 )
 from groundfault.integrations._own_report import own_families
 from groundfault.integrations._trouble import Trouble
-from groundfault.metrics.report import UNKNOWN, Report, collect
+from groundfault.metrics.collecting import collect
+from groundfault.metrics.report import UNKNOWN, Report
 from groundfault.sinks import said_of, shown
 
 __all__ = ["DogStatsD", "start"]

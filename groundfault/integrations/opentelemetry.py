@@ -37,7 +37,8 @@ from groundfault.breaker._rolling import MADE
 from groundfault.events import CommandDone, Event, RequestSeen, note_internal_error
 from groundfault.integrations._own_report import OF_FILES, own_families
 from groundfault.metrics.catalogue import BUCKETS_S, CATALOGUE, Metric
-from groundfault.metrics.report import Report, collect
+from groundfault.metrics.collecting import collect
+from groundfault.metrics.report import Report
 from groundfault.metrics.samples import Row, cumulative
 from groundfault.sinks import Sinks, default_sinks
 from groundfault.vocabulary import Outcome

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from zlib import crc32
 
 from groundfault._histogram import Histogram
-from groundfault.metrics.report import ADVISED, CommandReport, ProcessInfo, Report, ServerReport, StoreReport
+from groundfault.metrics.report import SHOWN, CommandReport, ProcessInfo, Report, ServerReport, StoreReport
 
 __all__ = ["VERSION", "CodingError", "decode", "encode", "encode_commands", "join", "parse", "plain"]
 
@@ -48,15 +48,16 @@ def join(report: Report, commands: str, **more: Any) -> bytes:
     return f'{{"version":{VERSION},"crc32":{crc32(body)}}}\n'.encode() + body
 
 
-_USUAL: Final = [1.0, 0, 0, {}, {}]
+_USUAL: Final = [1.0, 0, 0, {}, {}, {}]
 
 
 def plain(command: CommandReport) -> list[Any]:
     """Return one command as JSON can hold it."""
     durations = {outcome: _histogram(taken) for outcome, taken in command.durations.items()}
     said = [command.resource, command.command, command.calls, durations, command.states, command.active, command.limit]
-    said.append([command.settings.get(name) for name in ADVISED] if command.settings else 0)
+    said.append([command.settings.get(name) for name in SHOWN] if command.settings else 0)
     rare = [command.admitted_share, command.saturated, command.unhealthy, command.fallbacks, command.moves]
+    rare.append(command.modes)
     return said if rare == _USUAL else said + rare
 
 
@@ -76,7 +77,7 @@ def _server(server: ServerReport) -> list[Any]:
         _histogram(server.waits),
         [[*edge, *sums] for edge, sums in server.callers.items()],
         *(server.abandoned, server.active, server.shedding, server.stepped_aside, server.signals),
-        *(server.backlog, server.backlog_limit),
+        *(server.backlog, server.backlog_limit, server.threshold_s, server.deadline_s, server.modes),
     ]
 
 
@@ -110,9 +111,9 @@ def decode(said: dict[str, Any]) -> Report:
 def _decoded(said: dict[str, Any]) -> Report:
     report = Report(
         servers={each[0]: _decoded_server(*each) for each in said["servers"]},
-        stores={each[0]: StoreReport(*each) for each in said["stores"]},
+        stores={each[0]: StoreReport(*each[:5]) for each in said["stores"]},
         internal_errors=said["errors"],
-        processes=[ProcessInfo(*each) for each in said["processes"]],
+        processes=[ProcessInfo(*each[:4]) for each in said["processes"]],
     )
     for each in said["commands"]:
         report.add_command(_decoded_command(*each))
@@ -137,18 +138,20 @@ def _decoded_command(  # noqa: PLR0917  in the order in which they are written
     unhealthy: int = 0,
     fallbacks: dict[str, int] | None = None,
     moves: dict[str, int] | None = None,
+    modes: dict[str, int] | None = None,
+    *_later: Any,
 ) -> CommandReport:
     for outcome, flat in durations.items():
         durations[outcome] = _decoded_histogram(flat)
     return CommandReport(
         *(resource, command, calls, durations, fallbacks or {}, moves or {}, states, active, limit),
-        *(admitted_share, saturated, unhealthy, _decoded_settings(settings)),
+        *(admitted_share, saturated, unhealthy, _decoded_settings(settings), modes or {}),
     )
 
 
 def _decoded_settings(said: list[float | None] | int) -> dict[str, float]:
     values = said if isinstance(said, list) else ()
-    return {name: value for name, value in zip(ADVISED, values, strict=False) if value is not None}
+    return {name: value for name, value in zip(SHOWN, values, strict=False) if value is not None}
 
 
 def _decoded_histogram(flat: list[Any]) -> Histogram:
@@ -156,6 +159,9 @@ def _decoded_histogram(flat: list[Any]) -> Histogram:
     made.sum_s = flat[0]
     made.buckets = dict(zip(flat[1::2], flat[2::2], strict=True))
     return made
+
+
+_GAUGES: Final = 9  # what a later release adds behind them is passed over
 
 
 def _decoded_server(
@@ -168,4 +174,4 @@ def _decoded_server(
 ) -> ServerReport:
     known = {(reason, criticality): times for reason, criticality, times in requests}
     sums = {(caller, reason): (times, wait_s) for caller, reason, times, wait_s in callers}
-    return ServerReport(service, known, _decoded_histogram(waits), sums, abandoned, *gauges)
+    return ServerReport(service, known, _decoded_histogram(waits), sums, abandoned, *gauges[:_GAUGES])

@@ -6,24 +6,19 @@ So metrics cost the calls nothing, however many sinks there are.
 *Totals* only ever grow, and stay when a process dies. *Gauges* are of the living; :meth:`Report.bury` takes them away.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from groundfault._histogram import Histogram
-from groundfault.breaker.registry import Registry, all_registries
 from groundfault.breaker.snapshot import CommandCounts, CommandSnapshot
-from groundfault.events import internal_errors
-from groundfault.settings.live import Status, live_settings
-from groundfault.shedding.shedder import live_shedders
 from groundfault.shedding.snapshot import ShedderSnapshot
+from groundfault.vocabulary import Mode
 
 __all__ = [
     "ADMITTED",
-    "ADVISED",
-    "DECLARED",
+    "SHOWN",
     "STALE_S",
     "UNKNOWN",
     "CommandReport",
@@ -31,10 +26,7 @@ __all__ = [
     "Report",
     "ServerReport",
     "StoreReport",
-    "collect",
     "merged",
-    "own_errors",
-    "service_of",
 ]
 
 ADMITTED: Final = "admitted"
@@ -46,8 +38,8 @@ UNKNOWN: Final = "unknown"
 STALE_S: Final = 5.0
 """A living process that has not written for so long cannot, or is stopped."""
 
-ADVISED: Final = ("timeout_s", "slow_call_s", "minimum_volume_per_s")
-"""The settings, besides the limit, that advice compares its proposals with."""
+SHOWN: Final = ("timeout_s", "slow_call_s", "minimum_volume_per_s", "failure_threshold", "sleep_window_s")
+"""The settings, besides the limit, that a console shows and that advice compares its proposals with."""
 
 Counts = dict[str, int]
 Edge = tuple[str, str, str]
@@ -62,7 +54,8 @@ class CommandReport:
 
     Gauges: ``states``, in how many processes the circuit stands where; ``active`` calls, and the ``limit`` of all
     processes together, None where one has none; the least ``admitted_share``; in how many processes the callee is
-    ``saturated`` or ``unhealthy``; those of :data:`ADVISED` among the ``settings`` of a process that are not None.
+    ``saturated`` or ``unhealthy``; those of :data:`SHOWN` among the ``settings`` of a process that are not None;
+    ``modes``, in how many processes it is in one other than ``enforce``.
     """
 
     resource: str
@@ -78,6 +71,7 @@ class CommandReport:
     saturated: int = 0
     unhealthy: int = 0
     settings: dict[str, float] = field(default_factory=dict)
+    modes: Counts = field(default_factory=dict)
 
     @classmethod
     def of(cls, seen: CommandSnapshot | CommandCounts) -> "CommandReport":
@@ -96,7 +90,8 @@ class CommandReport:
             admitted_share=seen.admitted_share,
             saturated=int(seen.saturated),
             unhealthy=int(not seen.healthy),
-            settings={name: value for name in ADVISED if (value := getattr(seen.settings, name)) is not None},
+            settings={name: value for name in SHOWN if (value := getattr(seen.settings, name)) is not None},
+            modes={} if seen.settings.mode is Mode.ENFORCE else {seen.settings.mode.value: 1},
         )
 
     def add(self, other: "CommandReport") -> None:
@@ -117,6 +112,7 @@ class CommandReport:
             self.limit = None if self.limit is None or other.limit is None else self.limit + other.limit
             self.admitted_share = min(self.admitted_share, other.admitted_share)
             self.settings = other.settings
+            _add(self.modes, other.modes)
         self.active += other.active
         self.saturated += other.saturated
         self.unhealthy += other.unhealthy
@@ -131,7 +127,9 @@ class ServerReport:
     ``abandoned`` requests.
 
     Gauges: ``active`` requests; in how many processes it is ``shedding``, and has ``stepped_aside``; ``signals``, how
-    many processes read the wait where; the accept queue that is fullest, ``backlog`` of ``backlog_limit``.
+    many processes read the wait where; the accept queue that is fullest, ``backlog`` of ``backlog_limit``;
+    ``threshold_s``, the least wait beyond which any of them now refuses, before criticality is looked at;
+    ``deadline_s``, the least one; ``modes``, in how many processes it is in one other than ``enforce``.
     """
 
     service: str
@@ -145,6 +143,9 @@ class ServerReport:
     signals: Counts = field(default_factory=dict)
     backlog: int | None = None
     backlog_limit: int | None = None
+    threshold_s: float | None = None
+    deadline_s: float | None = None
+    modes: Counts = field(default_factory=dict)
 
     @classmethod
     def of(cls, seen: ShedderSnapshot) -> "ServerReport":
@@ -168,6 +169,9 @@ class ServerReport:
             signals={seen.signal: 1},
             backlog=None if queue is None else queue.depth,
             backlog_limit=None if queue is None else queue.limit,
+            threshold_s=min(seen.thresholds.values(), default=None),
+            deadline_s=seen.settings.deadline_s,
+            modes={} if seen.mode is Mode.ENFORCE else {seen.mode.value: 1},
         )
 
     def add(self, other: "ServerReport") -> None:
@@ -185,6 +189,9 @@ class ServerReport:
         self.stepped_aside += other.stepped_aside
         if other.backlog is not None and (self.backlog is None or other.backlog > self.backlog):
             self.backlog, self.backlog_limit = other.backlog, other.backlog_limit
+        self.threshold_s = _least(self.threshold_s, other.threshold_s)
+        self.deadline_s = _least(self.deadline_s, other.deadline_s)
+        _add(self.modes, other.modes)
 
 
 @dataclass(slots=True)
@@ -304,10 +311,12 @@ class Report:
             command.active = command.saturated = command.unhealthy = 0
             command.limit, command.admitted_share = 0, 1.0
             command.settings = {}
+            command.modes.clear()
         for server in self.servers.values():
             server.signals.clear()
             server.active = server.shedding = server.stepped_aside = 0
-            server.backlog = server.backlog_limit = None
+            server.backlog = server.backlog_limit = server.threshold_s = server.deadline_s = None
+            server.modes.clear()
         for store in self.stores.values():
             store.versions.clear()
             store.age_s, store.unreachable = None, 0
@@ -319,78 +328,13 @@ def _add(mine: Counts, theirs: Mapping[str, int]) -> None:
         mine[key] = mine.get(key, 0) + times
 
 
+def _least(mine: float | None, theirs: float | None) -> float | None:
+    return min((each for each in (mine, theirs) if each is not None), default=None)
+
+
 def merged(reports: Iterable[Report]) -> Report:
     """Return one report of all."""
     result = Report()
     for report in reports:
         result.add(report)
     return result
-
-
-def collect(now: float, registries: Iterable[Registry] | None = None) -> Report:
-    """Return what this process has counted. ``now``: seconds since the epoch.
-
-    ``registries``: None, the default, for all of the process's.
-    """
-    report = collect_servers(now)
-    for registry in all_registries() if registries is None else registries:
-        for command in registry:
-            counts = command.counts()[1]
-            if counts is not None:
-                report.add_command(CommandReport.of(counts))
-    report.draw_edges(report.processes[0].service)
-    return report
-
-
-def collect_servers(now: float) -> Report:
-    """Return everything but the commands."""
-    statuses = [each.status() for each in live_settings()]
-    report = Report(stores=_stores(statuses), internal_errors=own_errors())
-    for shedder in live_shedders():
-        server = ServerReport.of(shedder.snapshot())
-        if server.service in report.servers:
-            report.servers[server.service].add(server)
-        else:
-            report.servers[server.service] = server
-    settings = tuple((each.store, each.version, each.age_s) for each in statuses)
-    report.processes.append(ProcessInfo(os.getpid(), service_of(report), now, settings))
-    return report
-
-
-DECLARED: Final = "declared"
-"""The version of the settings of a process that runs what code declares and nothing else."""
-
-
-def _stores(statuses: Iterable[Status]) -> dict[str, StoreReport]:
-    """Return the stores of live settings that this process follows, by name."""
-    stores: dict[str, StoreReport] = {}
-    for each in statuses:
-        mine = StoreReport(
-            each.store, {each.version or DECLARED: 1}, each.age_s, int(each.reachable is False), each.rejected
-        )
-        stores.setdefault(each.store, StoreReport(each.store)).add(mine)
-    return stores
-
-
-_inherited_errors: Counts = {}
-
-
-def _note_inherited_errors() -> None:
-    global _inherited_errors  # noqa: PLW0603  of the process, as what it corrects
-    _inherited_errors = internal_errors()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_inherited_errors)
-
-
-def own_errors() -> Counts:
-    """Return the internal errors of this process by place, without those that its parent had before it forked."""
-    own = {where: times - _inherited_errors.get(where, 0) for where, times in internal_errors().items()}
-    return {where: times for where, times in own.items() if times > 0}
-
-
-def service_of(report: Report) -> str | None:
-    """Return what the process calls itself: the name in its environment, else that of its only shedder."""
-    named = os.environ.get("GROUNDFAULT_SERVICE")
-    return named or (next(iter(report.servers)) if len(report.servers) == 1 else None)

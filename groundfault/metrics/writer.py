@@ -21,7 +21,8 @@ from groundfault.events import note_internal_error
 from groundfault.metrics import rundir
 from groundfault.metrics._coding import encode_commands, join, plain
 from groundfault.metrics._place import place_of, write_locked
-from groundfault.metrics.report import CommandReport, Report, collect, collect_servers
+from groundfault.metrics.collecting import collect, collect_servers
+from groundfault.metrics.report import CommandReport, Report
 
 if TYPE_CHECKING:
     from groundfault.breaker.command import Command

@@ -14,7 +14,8 @@ import pytest
 from groundfault.breaker import Registry, Resource
 from groundfault.integrations.dogstatsd import DogStatsD
 from groundfault.metrics.catalogue import CATALOGUE
-from groundfault.metrics.report import Report, ServerReport, StoreReport, collect
+from groundfault.metrics.collecting import collect
+from groundfault.metrics.report import Report, ServerReport, StoreReport
 
 PLACE = Path(__file__).parents[2] / "contrib" / "datadog"
 RUNBOOK = (PLACE.parents[1] / "docs" / "runbook.md").read_text()

@@ -29,8 +29,9 @@ from groundfault.events import note_internal_error
 from groundfault.lab import demo
 from groundfault.lab.parts import Part, Phase
 from groundfault.lab.processes import free_port
+from groundfault.metrics.collecting import collect
 from groundfault.metrics.command import Exporter
-from groundfault.metrics.report import collect, merged
+from groundfault.metrics.report import merged
 from groundfault.servicemap import drawing, sources
 from groundfault.servicemap.graph import draw_up
 from groundfault.settings.live import LiveSettings

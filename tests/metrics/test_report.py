@@ -9,8 +9,9 @@ from sample_reports import counted, full
 
 from groundfault import Registry, Resource, Shedder
 from groundfault.events import note_internal_error
-from groundfault.metrics import report as reports
-from groundfault.metrics.report import Report, collect, merged
+from groundfault.metrics import collecting
+from groundfault.metrics.collecting import collect
+from groundfault.metrics.report import Report, merged
 
 
 def test_what_was_counted_is_in_the_report_with_the_edges_of_the_service(monkeypatch):
@@ -43,12 +44,12 @@ def test_one_command_in_two_registries_is_one(monkeypatch):
 
 def test_errors_of_a_parent_are_not_its_childs(monkeypatch):
     note_internal_error("here", ValueError())
-    monkeypatch.setattr(reports, "_inherited_errors", {})
-    reports._note_inherited_errors()
-    assert reports.own_errors() == {}
+    monkeypatch.setattr(collecting, "_inherited_errors", {})
+    collecting._note_inherited_errors()
+    assert collecting.own_errors() == {}
     note_internal_error("here", ValueError())
     note_internal_error("there", ValueError())
-    assert reports.own_errors() == {"here": 1, "there": 1}
+    assert collecting.own_errors() == {"here": 1, "there": 1}
 
 
 @given(

@@ -12,7 +12,7 @@ from groundfault import Registry, Resource
 from groundfault.events import internal_errors
 from groundfault.metrics import rundir, writer
 from groundfault.metrics._coding import decode, parse
-from groundfault.metrics.report import collect
+from groundfault.metrics.collecting import collect
 from groundfault.metrics.writer import Encoder, Writer
 
 BOUND_S = 20.0
@@ -112,7 +112,7 @@ def test_a_scrape_by_the_process_itself_in_the_middle_of_its_first_write_does_no
 
 
 def test_who_has_forked_or_was_forked_reports_from_its_first_call_on(one, command, monkeypatch):
-    monkeypatch.setattr("groundfault.metrics.report.live_shedders", list)  # other tests' may still be there
+    monkeypatch.setattr("groundfault.metrics.collecting.live_shedders", list)  # other tests' may still be there
     one.write()
     assert len(read(one).processes) == 1
     one.waits_for_calls = True  # as the fork sets it in the parent, and in the child

@@ -18,7 +18,8 @@ from groundfault.integrations._dogstatsd_wire import UDP_BYTES, Address, address
 from groundfault.integrations._own_report import OF_FILES
 from groundfault.integrations.dogstatsd import DogStatsD
 from groundfault.metrics.catalogue import CATALOGUE
-from groundfault.metrics.report import Report, collect
+from groundfault.metrics.collecting import collect
+from groundfault.metrics.report import Report
 from groundfault.sinks import Sinks, flush
 from groundfault.vocabulary import Reason, State
 

@@ -1,0 +1,127 @@
+"""What the console answers to what: the same in a worker, on a port of its own, and in the hub."""
+
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+from groundfault.console.asking import JSON, Answer, Asked, plain
+from groundfault.console.guarding import Guard
+from groundfault.console.pages import SAFE, file_named, page
+from groundfault.events import note_internal_error
+
+__all__ = ["Console", "RefusedError", "Steers"]
+
+LARGEST_BODY: Final = 128 * 1024
+"""Bytes of a request that are taken; a document of settings has 64 KiB at most."""
+
+_NEVER_KEPT: Final = ("Cache-Control", "no-store")
+
+
+class RefusedError(Exception):
+    """What was asked for is not done. ``status``: the answer's; ``lines``: why, for people; ``more``: fields beside."""
+
+    def __init__(self, status: int, *lines: str, **more: Any) -> None:
+        super().__init__(status, *lines)
+        self.status = status
+        self.lines = lines
+        self.more = more
+
+
+class Steers(Protocol):
+    """What can show and change live settings. Every method may wait for the store, and may raise RefusedError."""
+
+    def shown(self, query: str) -> Mapping[str, Any]:
+        """Return what there is: store, version, document, names with their bounds, history."""
+
+    def preview(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a change, or a rollback, would do."""
+
+    def change(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Make a change, or a rollback."""
+
+
+class Console:
+    """Answers one request at a time, on whatever thread.
+
+    ``view`` returns the newest view, as JSON that was compressed with gzip; ``report`` the report of all processes, for
+    a hub. Both may raise RefusedError. ``steers``: None: there is no store.
+    """
+
+    def __init__(
+        self,
+        view: Callable[[], bytes],
+        *,
+        guard: Guard,
+        report: Callable[[], bytes] | None = None,
+        steers: Steers | None = None,
+        live: str = "poll",
+    ) -> None:
+        self._view = view
+        self._report = report
+        self._steers = steers
+        self.guard = guard
+        self._live = live
+
+    def answer(self, asked: Asked) -> Answer:
+        """Return the answer. Never raises an Exception."""
+        try:
+            status, headers, body = self.guard.refusal(asked) or self._answered(asked)
+        except RefusedError as refused:
+            status, headers, body = _json(refused.status, {"errors": refused.lines, **refused.more})
+        except Exception as error:  # noqa: BLE001  nothing of the service depends on this answer
+            note_internal_error("console", error)
+            status, headers, body = plain(500, "internal error; see the log")
+        named = dict(headers)
+        if named.get("Content-Encoding") == "gzip" and "gzip" not in asked.headers.get("accept-encoding", ""):
+            body = gzip.decompress(body)
+            headers = tuple(pair for pair in headers if pair[0] != "Content-Encoding")
+        if "Cache-Control" not in named:
+            headers = (*headers, _NEVER_KEPT)
+        length = () if status == 304 else (("Content-Length", str(len(body))),)  # noqa: PLR2004  Not Modified
+        return Answer(status, (*headers, *SAFE, *length), b"" if asked.method == "HEAD" else body)
+
+    def _answered(self, asked: Asked) -> Answer:  # noqa: PLR0911  one line for each thing there is
+        path, _, query = asked.path.partition("?")
+        mark = asked.headers.get("if-none-match")
+        if asked.method == "POST":
+            return self._steered(path, asked)
+        if path == "":
+            return plain(307, "this way", ("Location", f"{quote(asked.root.rpartition('/')[2])}/"))
+        if path == "/":
+            return page(mark, live=self._live)
+        if path == "/snapshot.json":
+            return Answer(200, (("Content-Type", JSON), ("Content-Encoding", "gzip")), self._view())
+        if path == "/report" and self._report is not None:
+            return Answer(200, (("Content-Type", JSON), ("Content-Encoding", "gzip")), self._report())
+        if path == "/settings.json":
+            return _json(200, {"steers": self.guard.steers, **self._steering.shown(query)})
+        if path.startswith("/page/"):
+            return file_named(path.removeprefix("/page/"), mark)
+        return plain(404, "no such page")
+
+    @property
+    def _steering(self) -> Steers:
+        if self._steers is None:
+            raise RefusedError(404, "there is no store of live settings: set GROUNDFAULT_SETTINGS where this runs")
+        return self._steers
+
+    def _steered(self, path: str, asked: Asked) -> Answer:
+        steering = self._steering
+        work = {"/settings/preview": steering.preview, "/settings/change": steering.change}.get(path)
+        if work is None:
+            return plain(404, "no such page")
+        if asked.body is None:
+            raise RefusedError(413, f"a request must have at most {LARGEST_BODY} bytes")
+        try:
+            said = json.loads(asked.body)
+        except (ValueError, RecursionError):
+            raise RefusedError(400, "the body must be JSON") from None
+        if not isinstance(said, dict):
+            raise RefusedError(400, "the body must be a JSON object")
+        return _json(200, work(said))
+
+
+def _json(status: int, value: Mapping[str, Any]) -> Answer:
+    return Answer(status, (("Content-Type", JSON),), json.dumps(value, allow_nan=False).encode())

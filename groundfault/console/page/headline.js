@@ -1,0 +1,2 @@
+export function show(view) {}
+export function lost(why) {}

@@ -1,0 +1,65 @@
+"""The page's files, as they are sent: read once, compressed once, under a policy that lets nothing else in."""
+
+import gzip
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Final
+
+from groundfault.console.asking import Answer, plain
+
+__all__ = ["SAFE", "file_named", "page"]
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+SAFE: Final = (
+    ("Content-Security-Policy", POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+"""Headers of every answer."""
+
+_KINDS: Final = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+@cache
+def _content(name: str, live: str) -> tuple[bytes, bytes, str] | None:
+    """Return a file, the same compressed, and its mark; None if there is none of that name."""
+    place = files("groundfault.console") / "page" / name
+    if name.rpartition(".")[2] not in _KINDS or not place.is_file():
+        return None
+    body = place.read_bytes().replace(b"{{live}}", live.encode())
+    return body, gzip.compress(body, 9, mtime=0), f'"{sha256(body).hexdigest()[:16]}"'
+
+
+def page(asked_mark: str | None = None, *, live: str = "poll") -> Answer:
+    """Return the page itself. ``live``: whether it asks each second, ``poll``, or listens, ``events``."""
+    return _sent("index.html", asked_mark, live)
+
+
+def file_named(name: str, asked_mark: str | None = None) -> Answer:
+    """Return a file of the page, or 404. ``asked_mark``: If-None-Match."""
+    if "/" in name or name == "index.html":
+        return plain(404, "no such file")
+    return _sent(name, asked_mark, "")
+
+
+def _sent(name: str, asked_mark: str | None, live: str) -> Answer:
+    content = _content(name, live)
+    if content is None:
+        return plain(404, "no such file")
+    _, compressed, mark = content
+    same = (("ETag", mark), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"))
+    if asked_mark == mark:
+        return Answer(304, same, b"")
+    kind = ("Content-Type", _KINDS[name.rpartition(".")[2]])
+    return Answer(200, (kind, ("Content-Encoding", "gzip"), *same), compressed)
