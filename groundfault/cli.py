@@ -27,6 +27,9 @@ FAILED = 1
 USAGE = 2
 """The command line made no sense (argparse's own code)."""
 
+WATCH_PORT = 9731
+"""Where a console listens, unless told otherwise."""
+
 VOID = 3
 """The demo ran, but its protected phase says nothing, because the machine or the generator was at fault."""
 
@@ -56,6 +59,7 @@ def _demo(options: argparse.Namespace) -> int:
             as_json=options.json,
             keep_logs=options.keep_logs,
             scale=options.scale,
+            watch=options.watch,
         )
     except session.DemoError as error:
         return _fail(str(error))
@@ -97,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--spike", type=_factor, default=8.0, metavar="N", help="how many times the usual traffic (8)")
     demo.add_argument("--keep-logs", action="store_true", help="keep the services' logs and journals in DIR/logs")
+    demo.add_argument(
+        "--watch",
+        type=_port,
+        nargs="?",
+        const=WATCH_PORT,
+        metavar="PORT",
+        help=f"serve the console of the chain meanwhile, on 127.0.0.1 ({WATCH_PORT}); it takes some CPU itself",
+    )
     demo.add_argument("--scale", type=_scale, default=1.0, help=argparse.SUPPRESS)  # the tests' way to a run of seconds
     demo.set_defaults(run=_demo)
     advise.add_to(commands)
@@ -105,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     servicemap.add_to(commands)
     add_settings(commands)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:  # noqa: PLR2004  what a port is
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text!r}")
+    return int(text)
 
 
 def _factor(text: str) -> float:

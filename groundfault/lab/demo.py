@@ -4,7 +4,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import sleep
@@ -29,6 +29,8 @@ from groundfault.lab.parts import (
     Phase,
 )
 from groundfault.lab.processes import DemoError, Process, new_token, start, start_server, stop
+from groundfault.lab.watching import run_directory, watched
+from groundfault.metrics.rundir import RUN_DIR
 
 __all__ = ["Plan", "Recorded", "StoppedError", "run", "stopped_by_signals"]
 
@@ -42,6 +44,7 @@ _TICK_S = 0.1
 _GENERATOR_START_S = 30.0
 _RESULTS = "requests.jsonl"
 _JOURNALS = "*-*.jsonl"
+_SERVICES = ("topps", "grouper", "saber")
 _FREQUENT = frozenset({"request.seen", "command.done"})
 
 
@@ -117,10 +120,11 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(plan: Plan, display: Display, *, keep: Path | None = None) -> Recorded:
+def run(plan: Plan, display: Display, *, keep: Path | None = None, watch: int | None = None) -> Recorded:
     """Measure the capacity, run the three phases, and return what was recorded.
 
     ``keep``: directory for the services' logs and journals; None: they are removed, unless something failed.
+    ``watch``: the port for a console that shows the chain meanwhile, 0 for any free one; None: there is none.
     Raises :class:`~groundfault.lab.processes.DemoError` if something outside this program prevents it.
     """
     directory = Path(tempfile.mkdtemp(prefix="groundfault-demo-")) if keep is None else keep
@@ -136,7 +140,13 @@ def run(plan: Plan, display: Display, *, keep: Path | None = None) -> Recorded:
             base_rps=round(curve.base_rps, 1),
             peak_rps=round(curve.peak_rps, 1),
         )
-        phases = {phase: _run_phase(phase, curve, display, _fresh(directory / phase.value)) for phase in Phase}
+        with nullcontext() if watch is None else watched(directory, _SERVICES, port=watch) as address:
+            if address is not None:
+                display.log.info("watch it", at=address)
+            reports = None if watch is None else directory
+            phases = {
+                phase: _run_phase(phase, curve, display, _fresh(directory / phase.value), reports) for phase in Phase
+            }
     except DemoError:
         remove = False  # its message names a log
         raise
@@ -174,10 +184,10 @@ def _measure_capacity(plan: Plan, display: Display, directory: Path) -> float:
         raise DemoError(f"the capacity of saber could not be measured: {error}; is the machine busy?") from error
 
 
-def _run_phase(phase: Phase, curve: Spike, display: Display, directory: Path) -> Measured:
+def _run_phase(phase: Phase, curve: Spike, display: Display, directory: Path, reports: Path | None) -> Measured:
     """Run the spike against fresh processes."""
     display.log.info("phase", name=phase.value)
-    with _Chain(directory, phase) as chain:
+    with _Chain(directory, phase, reports=reports) as chain:
         host = chain.start_all()
         command = generator.command(
             host,
@@ -191,10 +201,14 @@ def _run_phase(phase: Phase, curve: Spike, display: Display, directory: Path) ->
 
 
 class _Chain:
-    """The processes of one phase. Leaving it ends them all, whatever happened."""
+    """The processes of one phase. Leaving it ends them all, whatever happened.
 
-    def __init__(self, directory: Path, phase: Phase) -> None:
+    ``reports``: the directory below which each service reports what it counts; None: they do not.
+    """
+
+    def __init__(self, directory: Path, phase: Phase, *, reports: Path | None = None) -> None:
         self._directory = directory
+        self._reports = reports
         self._phase = phase
         self._processes: list[Process] = []
 
@@ -221,12 +235,15 @@ class _Chain:
         process, url = start_server(
             service,
             lambda port: [word.format(port=port, service=service) for word in server],
-            part.environment(),
+            {**part.environment(), **self._reporting(service)},
             directory=self._directory,
             token=token,
         )
         self._processes.append(process)
         return url
+
+    def _reporting(self, service: str) -> Mapping[str, str]:
+        return {} if self._reports is None else {RUN_DIR: str(run_directory(self._reports, service))}
 
     def drive(self, command: Sequence[str], curve: Spike, display: Display, step: Step, *, grace_s: float) -> Measured:
         """Send the curve and follow it: the progress, the machine's CPU, and what the services report.

@@ -23,7 +23,9 @@ __all__ = ["DemoError", "StoppedError", "demo", "summary"]
 _NAMED = ("groundfault", "gunicorn", "uvicorn", "starlette", "werkzeug", "requests", "locust")
 
 
-def demo(*, out: Path, factor: float, quick: bool, as_json: bool, keep_logs: bool, scale: float) -> bool:
+def demo(
+    *, out: Path, factor: float, quick: bool, as_json: bool, keep_logs: bool, scale: float, watch: int | None = None
+) -> bool:
     """Run the demo, write the report into ``out``, and return whether the protected phase says something.
 
     Raises :class:`DemoError` or :class:`StoppedError`; by then nothing that was started is left running.
@@ -36,7 +38,7 @@ def demo(*, out: Path, factor: float, quick: bool, as_json: bool, keep_logs: boo
     plan = (Plan.quick() if quick else Plan()).scaled(scale, factor=factor)
     with stopped_by_signals(), redirect_stdout(sys.stderr):
         with Display(Console(stderr=True)) as display:
-            recorded = run(plan, display, keep=out / "logs" if keep_logs else None)
+            recorded = run(plan, display, keep=out / "logs" if keep_logs else None, watch=watch)
             display.log.info("writing the report", directory=str(out))
         results = summary(recorded)
         report.write(out, recorded, results)
