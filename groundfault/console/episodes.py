@@ -100,6 +100,12 @@ class Timeline:
             numbers[name] = numbers.get(name, 0) + value
         return episode
 
+    def let_go(self, kind: EpisodeKind, subject: str, part: str = "") -> None:
+        """Say that this look is the last of an episode that it has held: it ends now."""
+        line = self._newest.get((kind, f"{part}|{subject}"))
+        if line is not None:
+            line.held = False
+
     def is_open(self, kind: EpisodeKind, subject: str, part: str = "") -> bool:
         """Return whether such an episode was going on at the last look."""
         line = self._newest.get((kind, f"{part}|{subject}"))

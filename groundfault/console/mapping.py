@@ -9,6 +9,7 @@ from typing import Final
 
 from groundfault.console.figures import finite, percent, short
 from groundfault.console.observing import Observer
+from groundfault.console.tracks import ENOUGH_S
 from groundfault.console.view import POINT_S, POINTS, WINDOW_S, Level, MapEdge, MapNode, MapView
 from groundfault.metrics.report import ADMITTED, Report
 from groundfault.servicemap.graph import SHED, Edge, Node, Seen, ServiceMap, draw_up
@@ -56,7 +57,7 @@ def seen_by(observer: Observer) -> Seen:
         return Seen()
     first, last = observer.marks[0], observer.marks[-1]
     span_s = last.clock_s - first.clock_s
-    scale = WINDOW_S / span_s if span_s > 0 else 0.0
+    scale = WINDOW_S / max(span_s, ENOUGH_S)
     calls = _calls(first.edges, last.edges, scale)
     requests: dict[Pair, Counts] = {}
     waits_s: dict[Pair, float] = {}

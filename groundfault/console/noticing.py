@@ -195,7 +195,7 @@ def notice_store(timeline: Timeline, memory: StoreMemory, now: float, seen: Stor
     if newest is not None:
         behind = memory.behind(seen.versions)
         part = f"version {newest}"
-        if fresh is not None or (behind and timeline.is_open("settings", seen.store, part)):
+        if fresh is not None or timeline.is_open("settings", seen.store, part):
             running = seen.versions.get(newest, 0)
             timeline.hold(
                 *("settings", seen.store, now),
@@ -204,6 +204,8 @@ def notice_store(timeline: Timeline, memory: StoreMemory, now: float, seen: Stor
                 peaks={"processes": running},
                 part=part,
             )
+            if not behind:
+                timeline.let_go("settings", seen.store, part)
     if memory.rejected is not None and seen.rejected > memory.rejected:
         times = seen.rejected - memory.rejected
         timeline.note(

@@ -35,7 +35,7 @@ from groundfault.console.noticing import (
     notice_store,
 )
 from groundfault.console.report_clock import GAP_S, ReportClock, named
-from groundfault.console.tracks import BAD, NONE, Held, Points, Spark, Track
+from groundfault.console.tracks import BAD, NONE, Filled, Held, Points, Spark, Track
 from groundfault.console.view import POINT_S, POINTS, WINDOW_S
 from groundfault.metrics.report import ADMITTED, ProcessInfo, Report, ServerReport
 
@@ -234,13 +234,13 @@ class Observer:
         if points is None:  # see() has made them
             return 0
         filled = points.fill(step_s)
-        if filled[0]:
+        if filled.covered:
             for spark in (self.total, *self.servers.values(), *self._active.values()):
-                spark.fill(filled[0])
+                spark.spread(filled)
         self._number += 1
         mark = Mark(self._number, self.marks[-1].clock_s + step_s, report.servers, report.edges)
         self._mark(mark, report, living)
-        fallen = self._count_commands(report, mark, points, step_s, filled)
+        fallen = self._count_commands(report, mark, points, filled)
         for name, server in report.servers.items():
             earlier = before.servers.get(name)
             known = {} if earlier is None else earlier.requests
@@ -251,11 +251,11 @@ class Observer:
                 ill += rise if key[0] != ADMITTED else 0
             spark = self.servers.setdefault(name, Spark())
             if count:
-                spark.add(count, ill, points, step_s, filled)
+                spark.add(count, ill, points, filled)
         return fallen
 
     def _count_commands(  # noqa: C901  the loop over a thousand commands, in one place for its speed
-        self, report: Report, mark: Mark, points: Points, step_s: float, filled: tuple[int, float]
+        self, report: Report, mark: Mark, points: Points, filled: Filled
     ) -> int:
         tracks, commands, active = self.tracks, report.commands, self._active
         first, number, clock_s = self.marks[0].number, mark.number, mark.clock_s
@@ -288,12 +288,12 @@ class Observer:
             if count:
                 total += count
                 total_ill += ill
-                track.spark.add(count, ill, points, step_s, filled)
+                track.spark.add(count, ill, points, filled)
                 active[key] = track.spark
         for key in gone:
             self._forget(key)
         if total:
-            self.total.add(total, total_ill, points, step_s, filled)
+            self.total.add(total, total_ill, points, filled)
         return fallen + len(gone)
 
     # --- what is to be said -------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class ReportClock:
         while len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
 
-    def step(  # noqa: PLR0911  one for each thing that leaves it in the dark
+    def step(  # noqa: C901, PLR0911  one for each thing that leaves it in the dark
         self, report: Report, living: Living, *, now: float, elapsed_s: float, time: float
     ) -> tuple[float, str]:
         """Return by how much it has advanced, and why that cannot be told, if it cannot.
@@ -63,6 +63,9 @@ class ReportClock:
                 return 0.0, "the clock was set back"
             if step_s > 0 or now - each.written_at <= STALE_S:
                 steps.append(step_s)
+        for who, then in written.items():
+            if who not in living and now - then > STALE_S + elapsed_s:
+                return 0.0, f"process {who[0]} has ended after it had said nothing for {now - then:.0f} s"
         why = self._unreadable(report, living, base) or _fallen(report, base)
         if why:
             return 0.0, why

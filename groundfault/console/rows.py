@@ -6,7 +6,7 @@ from math import isfinite
 from groundfault.console.figures import finite, less, quantiles, short
 from groundfault.console.judging import judge_command, judge_server, refused_of
 from groundfault.console.observing import Mark, Observer
-from groundfault.console.tracks import Points, Spark, Track
+from groundfault.console.tracks import ENOUGH_S, Points, Spark, Track
 from groundfault.console.view import CommandRow, ProcessRow, ServerRow
 from groundfault.metrics.report import ADMITTED, CommandReport, ServerReport
 
@@ -77,7 +77,7 @@ def _command(
         "level": level,
         "why": why,
         "trouble": trouble,
-        "rate_per_s": short(sum(counts.values()) / span_s) if span_s else 0.0,
+        "rate_per_s": short(sum(counts.values()) / max(span_s, ENOUGH_S)),
         "counts": counts,
         "error_share": share,
         "fallbacks": fallbacks.get("served", 0),
@@ -170,8 +170,8 @@ def _server(
         "service": seen.service,
         "level": level,
         "why": why,
-        "rate_per_s": short(total / span_s) if span_s else 0.0,
-        "goodput_per_s": short(counts.get(ADMITTED, 0) / span_s) if span_s else 0.0,
+        "rate_per_s": short(total / max(span_s, ENOUGH_S)),
+        "goodput_per_s": short(counts.get(ADMITTED, 0) / max(span_s, ENOUGH_S)),
         "counts": counts,
         "criticalities": criticalities,
         "shed_share": short(refused_of(counts) / total) if total else 0.0,

@@ -9,7 +9,7 @@ from groundfault.console.figures import short
 from groundfault.console.view import POINT_S, POINTS
 from groundfault.metrics.report import CommandReport
 
-__all__ = ["BAD", "NONE", "Held", "Points", "Spark", "Track"]
+__all__ = ["BAD", "ENOUGH_S", "NONE", "Filled", "Held", "Points", "Spark", "Track"]
 
 BAD: Final = frozenset({"failure", "timeout", "shed", "circuit-open", "bulkhead-full", "throttled", "unhealthy"})
 """Outcomes of calls that somebody has been let down by."""
@@ -19,6 +19,9 @@ NONE: Final = CommandReport("", "")
 
 _CLOSED: Final = POINTS - 1
 
+ENOUGH_S: Final = 0.4 * POINT_S
+"""Of less of the report clock a rate says little: few of the processes have written."""
+
 Values = list[float | None]
 
 
@@ -26,8 +29,8 @@ class Points:
     """Which two seconds it is, and which of those before are known. Shared by all sparks of one observer.
 
     ``index``: of the open point, counted from the epoch. ``span_s``: how much of the report clock it holds so far.
-    ``known``: of the closed ones, the oldest first. ``pending``: the newest of these in which nobody has written; the
-    next report tells of them.
+    ``known``: of the closed ones, the oldest first. ``pending``: the newest of these in which nobody has written, or
+    so few that a rate would say more of them than of all: what is next told covers these too.
     """
 
     __slots__ = ("index", "known", "pending", "span_s")
@@ -39,8 +42,10 @@ class Points:
         self.pending = 0
 
     def close(self) -> float:
-        """Close the open point; return its span, 0.0 if nothing is known of it."""
-        span_s, self.span_s = self.span_s, 0.0
+        """Close the open point; return its span, 0.0 if too little is known of it: then that is carried over."""
+        span_s = 0.0
+        if self.span_s >= ENOUGH_S:
+            span_s, self.span_s = self.span_s, 0.0
         self.known.append(span_s > 0)
         del self.known[:-_CLOSED]
         self.pending = 0 if span_s > 0 else self.pending + 1
@@ -51,20 +56,42 @@ class Points:
         """Let nothing more be told of what is past: there is a gap."""
         self.pending = 0
 
-    def fill(self, step_s: float) -> tuple[int, float]:
-        """Take in a step of the report clock; return how many pending points it covers, and the share that is left."""
-        covered = min(self.pending, int(step_s / POINT_S), len(self.known))
+    def fill(self, step_s: float) -> "Filled":
+        """Take in a step of the report clock; return what of it belongs to the points that were pending."""
+        whole_s = self.span_s + step_s
+        covered = min(self.pending, int(whole_s / POINT_S), len(self.known)) if self.pending else 0
         if covered:
             self.known[-covered:] = [True] * covered
         self.pending = 0
-        left = 1.0 - covered * POINT_S / step_s
-        self.span_s += step_s * left
-        return covered, left
+        left = 1.0 - covered * POINT_S / whole_s if covered else 1.0
+        self.span_s = whole_s * left
+        return Filled(covered, left, whole_s)
+
+    @property
+    def shows_open(self) -> bool:
+        """Whether enough is known of the open point to show it."""
+        return self.span_s >= ENOUGH_S
+
+    @property
+    def hidden(self) -> int:
+        """How many points at the end are not shown: one that is pending is soon told of."""
+        return 1 if self.pending == 1 and not self.shows_open else 0
 
     @property
     def end(self) -> int:
-        """The index of the last point that is shown: the open one once something is known of it."""
-        return self.index if self.span_s > 0 else self.index - 1
+        """The index of the last point that is shown."""
+        return self.index if self.shows_open else self.index - 1 - self.hidden
+
+
+class Filled(NamedTuple):
+    """``covered``: how many pending points a step covers, ``left``: the share of it that belongs to the open one.
+
+    ``whole_s``: the step, and what was carried over.
+    """
+
+    covered: int
+    left: float
+    whole_s: float
 
 
 class Spark:
@@ -80,9 +107,9 @@ class Spark:
         self.quiet = 0
         self.well = 0
 
-    def add(self, count: int, ill: int, points: Points, step_s: float, filled: tuple[int, float]) -> None:
-        """Take in what was counted in a step of the report clock, once :meth:`Points.fill` has."""
-        covered, left = filled
+    def add(self, count: int, ill: int, points: Points, filled: Filled) -> None:
+        """Take in what was counted in a step of the report clock, after :meth:`spread`."""
+        covered, left, whole_s = filled
         if self.closed is None:
             self.closed = [0.0 if known else None for known in points.known]
             self.quiet = 0
@@ -90,18 +117,21 @@ class Spark:
             self.bad = [None if value is None else 0.0 for value in self.closed]
             self.well = 0
         if covered:
-            self.closed[-covered:] = [short(count / step_s)] * covered
+            _raise(self.closed, covered, count / whole_s)
             if self.bad is not None:
-                self.bad[-covered:] = [short(ill / step_s)] * covered
+                _raise(self.bad, covered, ill / whole_s)
         self.count += count * left
         self.ill += ill * left
 
-    def fill(self, covered: int) -> None:
-        """Take in that there was nothing in points that were pending."""
+    def spread(self, filled: Filled) -> None:
+        """Give the pending points their part of what was carried over."""
+        covered, left, whole_s = filled
         if self.closed is not None:
-            self.closed[-covered:] = [0.0] * covered
+            self.closed[-covered:] = [short(self.count / whole_s)] * covered
             if self.bad is not None:
-                self.bad[-covered:] = [0.0] * covered
+                self.bad[-covered:] = [short(self.ill / whole_s)] * covered
+        self.count *= left
+        self.ill *= left
 
     def close(self, span_s: float) -> bool:
         """Close the open point; return false if there is nothing more to remember."""
@@ -116,28 +146,33 @@ class Spark:
             self.well = 0 if self.ill else self.well + 1
             if self.well >= POINTS:
                 self.bad = None
-        self.count = self.ill = 0.0
+        if span_s:
+            self.count = self.ill = 0.0
         if self.quiet >= POINTS:
             self.closed = self.bad = None
         return self.closed is not None
 
     def shown(self, points: Points) -> tuple[Values, Values]:
         """Return both lists as a view has them."""
-        span_s = points.span_s
+        span_s = points.span_s if points.shows_open else 0.0
         if self.closed is None:
             values: Values = [0.0 if known else None for known in points.known]
         else:
             values = self.closed.copy()
-        if span_s > 0:
+        if span_s:
             values.append(short(self.count / span_s))
+        elif points.hidden:
+            values.pop()
         missing = POINTS - len(values)
         if missing > 0:
             values = [*[None] * missing, *values]
         if self.bad is None:
             return values, []
         bad = self.bad.copy()
-        if span_s > 0:
+        if span_s:
             bad.append(short(self.ill / span_s))
+        elif points.hidden:
+            bad.pop()
         return values, [*[None] * (POINTS - len(bad)), *bad]
 
     def remembered(self) -> Any:
@@ -153,6 +188,11 @@ class Spark:
             spark.closed = _values(closed, length)
             spark.bad = None if bad is None else _values(bad, length)
         return spark
+
+
+def _raise(values: Values, covered: int, by: float) -> None:
+    for at in range(-covered, 0):
+        values[at] = short((values[at] or 0.0) + by)
 
 
 def _values(said: Any, length: int) -> Values:
