@@ -52,6 +52,7 @@ class ObserverModel(RuleBasedStateMachine):
         self.observer = Observer("topps")
         self.looks = []  # (now, total written)
         self.gaps = 0
+        self.moment = self.moved_at = START
         self.alive = []  # (now, how many)
         self.start_process()
 
@@ -111,6 +112,9 @@ class ObserverModel(RuleBasedStateMachine):
     def look(self):
         self.observer.see(merged([self.dead, *(process.said for process in self.processes)]), self.now)
         self.looks.append((self.now, sum(self.written())))
+        moment = max((process.wrote_at for process in self.processes), default=self.now)
+        self.moved_at = self.now if moment > self.moment else self.moved_at
+        self.moment = moment
         self.alive.append((self.now, len(self.processes)))
         self.gaps = sum(each["kind"] == "gap" for each in self.observer.timeline.newest_first())
 
@@ -131,9 +135,10 @@ class ObserverModel(RuleBasedStateMachine):
             return
         counted = sum(row["counts"].values())
         assert all(times > 0 for times in row["counts"].values())
+        # While all hang, the window stays what it was: nothing newer is known.
         newest = self.looks[-1][1]
-        oldest = [total for at, total in self.looks if at >= self.now - WINDOW_S - SLOW_S]
-        before = [total for at, total in self.looks if at < self.now - WINDOW_S - SLOW_S]
+        oldest = [total for at, total in self.looks if at >= self.moved_at - WINDOW_S - SLOW_S]
+        before = [total for at, total in self.looks if at < self.moved_at - WINDOW_S - SLOW_S]
         assert counted <= newest - (before[-1] if before else oldest[0])
 
     @precondition(lambda self: not any(process.hangs for process in self.processes))
