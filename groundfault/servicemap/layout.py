@@ -118,9 +118,11 @@ def folded(drawn: ServiceMap, limit: int = NODES) -> ServiceMap:
     for edge in drawn.edges:
         caller, callee = into.get(edge.caller, OTHER), into.get(edge.callee, OTHER)
         if (caller, callee) != (edge.caller, edge.callee):
-            edge = replace(edge, caller=caller, callee=callee, resource=None, notes=())  # noqa: PLW2901  moved
-        key = caller, callee, edge.resource
-        edges[key] = _together(edges[key], edge) if key in edges else edge
+            moved = replace(edge, caller=caller, callee=callee, resource=None, notes=())
+        else:
+            moved = edge
+        key = caller, callee, moved.resource
+        edges[key] = _together(edges[key], moved) if key in edges else moved
     placed = sorted(edges.values(), key=lambda edge: (edge.caller, edge.callee, edge.resource or ""))
     return ServiceMap(tuple(nodes), tuple(placed), drawn.span_s, (*drawn.notes, note))
 
