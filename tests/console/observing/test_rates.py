@@ -216,6 +216,37 @@ def test_a_file_that_can_be_read_again_brings_no_spike(directory):
     assert directory.episodes("process") == []  # it has neither ended nor begun
 
 
+def test_totals_of_the_dead_that_can_be_read_again_bring_no_spike(directory):
+    gone, process = directory.begin(1, 2)
+    gone.call(5000)
+    process.call(10)
+    directory.look()
+    directory.die(gone)
+    directory.look()
+    dead, directory.dead, directory.unread = directory.dead, Report(), {"totals.json": "it is damaged"}
+    directory.look()
+    directory.dead, directory.unread = dead, {}
+    directory.look()
+    assert directory.row()["counts"] == {}
+    assert "totals.json can" in directory.episodes("gap")[0]["what"]
+
+
+def test_what_a_process_says_at_its_end_after_it_had_said_nothing_for_long_is_no_spike(directory):
+    quiet, other = directory.begin(1, 2)
+    other.call(1)
+    directory.look()
+    for _ in range(10):
+        other.call(10)
+        other.write(directory.now + 1)
+        directory.look(write=False)
+    quiet.call(5000)
+    quiet.write(directory.now)
+    directory.die(quiet)
+    directory.look()
+    assert directory.row()["rate_per_s"] <= 10.0
+    assert "has ended after it had said nothing for 11 s" in directory.episodes("gap")[0]["what"]
+
+
 def test_a_pause_of_the_looker_is_a_gap(directory):
     process = directory.begin(1)
     directory.look()
