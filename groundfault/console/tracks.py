@@ -126,6 +126,8 @@ class Spark:
     def spread(self, filled: Filled) -> None:
         """Give the pending points their part of what was carried over."""
         covered, left, whole_s = filled
+        if not covered:
+            return
         if self.closed is not None:
             self.closed[-covered:] = [short(self.count / whole_s)] * covered
             if self.bad is not None:

@@ -102,6 +102,30 @@ class Directory:
                 process.write(self.now)
         self.observer.see(self.read(), self.now)
 
+    def be_busy(self):
+        """Have something of everything happen."""
+        first, second = self.begin(1, 2)
+        first.call(10)
+        first.request(10)
+        for process in (first, second):
+            process.stores = {"file:s": "1-a"}
+        self.look()
+        first.rest = {"states": {"open": 1}, "moves": {"closed>open": 1}, "modes": {"shadow": 1}, "limit": None}
+        first.stores = {"file:s": "2-b"}
+        first.server = {"shedding": 1, "deadline_s": 1.0, "backlog": 60, "backlog_limit": 128}
+        for _ in range(12):
+            first.call(20)
+            first.call(80, "failure", took_s=0.4)
+            first.call(9, "shed", name="put", resource="saber")
+            first.request(40)
+            first.request(60, "queue-wait", "sheddable", wait_s=0.4)
+            self.look()
+        self.look(6.0, write=False)
+        self.unread = {"9-00ff00ff00ff00ff.json": "it is damaged"}
+        report = self.read()
+        report.internal_errors = {"sink": 2}
+        self.observer.see(report, self.now)
+
     def rows(self):
         return {f"{row['resource']}/{row['command']}": row for row in command_rows(self.observer, "topps")}
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from groundfault.console.tracks import Points, Spark
 from groundfault.console.view import POINT_S, POINTS
 from groundfault.metrics.report import Report
 
@@ -340,15 +339,6 @@ def test_a_command_that_is_idle_costs_no_points(directory):
     assert directory.row()["spark"] == [0.0] * POINTS
 
 
-def test_memory_is_bounded_by_the_window(directory):
-    process = directory.begin(1)
-    for _ in range(60):
-        process.call(1)
-        directory.look()
-    assert len(directory.observer.marks) <= 12
-    assert len(directory.observer.tracks["db", "get"].held) <= 12
-
-
 def test_servers_are_counted_in_the_same_way(directory):
     process = directory.begin(1)
     process.request(1000)
@@ -381,27 +371,24 @@ def test_what_a_server_has_counted_that_falls_is_a_gap(directory):
     assert directory.episodes("gap")
 
 
-def test_points_that_were_pending_are_filled_only_as_far_as_a_step_reaches():
-    points, spark = Points(0), Spark()
-    spark.add(10, 0, points, points.fill(1.0))
-    for _ in range(4):
-        spark.close(points.close())
-    filled = points.fill(5.0)
-    spark.spread(filled)
-    spark.add(50, 0, points, filled)
-    assert filled == (2, pytest.approx(0.2), 5.0)
-    assert spark.shown(points)[0][-5:] == [10.0, None, 10.0, 10.0, 10.0]
+def test_commands_that_are_folded_into_the_others_are_no_spike_there(directory):
+    process = directory.begin(1)
+    process.call(5, resource="_other", name="_other")
+    process.call(5000)
+    directory.look()
+    directory.look()
+    process.calls = {("_other", "_other"): {"success": 5005}}
+    directory.look()
+    assert directory.row("_other/_other")["counts"] == {}
 
 
-def test_a_point_of_which_little_is_known_is_told_together_with_the_next():
-    """One of eight processes has written, and it has all the traffic: that is not eight times as much."""
-    points, spark = Points(0), Spark()
-    spark.add(100, 50, points, points.fill(1 / 8))
-    assert spark.shown(points) == ([None] * POINTS, [None] * POINTS)
-    spark.close(points.close())
-    assert spark.shown(points)[0] == [None] * POINTS
-    filled = points.fill(23 / 8)
-    spark.spread(filled)
-    spark.add(200, 100, points, filled)
-    assert spark.shown(points)[0][-2:] == [100.0, 100.0]
-    assert spark.shown(points)[1][-2:] == [50.0, 50.0]
+def test_trips_of_totals_that_have_fallen_are_no_news(directory):
+    process = directory.begin(1)
+    process.call(100)
+    directory.look()
+    directory.look()
+    process.calls = {("db", "get"): {"success": 7}}
+    process.rest = {"moves": {"closed>open": 3}}
+    directory.look()
+    assert directory.episodes("gap")
+    assert directory.episodes("circuit") == []
