@@ -13,7 +13,7 @@ from memory. Nobody's waiting takes a thread, unless :meth:`Storing.answer` is c
 import asyncio
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,7 +46,7 @@ _LOOK_S: Final = 0.25
 _PATIENCE_S: Final = 3.0
 _AFTER_FAILURE_S: Final = 1.0
 _LEAST_PAUSE_S: Final = 0.05
-_FIRST_LOOK_S: Final = 2.0
+_ONE_LOOK_S: Final = 1.0  # so long a look may take that somebody waits for; hosts wait for two seconds
 _TURN_S: Final = 10.0  # so long a write waits for the one before it
 _MOST_HISTORY: Final = 1000
 _MOST_HISTORY_BYTES: Final = 3 << 20
@@ -118,21 +118,25 @@ class Storing:
         ``known``: None: anything at all. Takes no thread, and may be cancelled.
         """
         self._watch()
+        return await self._until(lambda: self._is_news(known), timeout_s)
+
+    async def _until(self, is_over: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until something has been seen that is awaited; return whether it has."""
         loop = asyncio.get_running_loop()
-        waiting = (loop, loop.create_future())
-        with self._changed:
-            if self._is_news(known):
-                return True
-            self._waiting.add(waiting)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await waiting[1]
-        except TimeoutError:
-            return False
-        finally:
-            with self._changed:
-                self._waiting.discard(waiting)
-        return True
+                while True:
+                    waiting = (loop, loop.create_future())
+                    with self._changed:
+                        if is_over():
+                            return True
+                        self._waiting.add(waiting)
+                    try:
+                        await waiting[1]
+                    finally:
+                        with self._changed:
+                            self._waiting.discard(waiting)
+        return False
 
     async def answered(self, asked: Asked) -> Answer:
         """Return the answer, on an event loop, which is never held up. Never raises an Exception."""
@@ -140,10 +144,9 @@ class Storing:
             wanted = self._document_wanted(asked)
             if wanted is not None:
                 known, wait_s = wanted
-                if self._is_unseen():
-                    await self.changed(None, _FIRST_LOOK_S)
+                await self._until(self._is_known, _ONE_LOOK_S)
                 if wait_s > 0:
-                    await self.changed(known, wait_s)
+                    await self._until(lambda: self._is_news(known), wait_s)
                 return self._document(known)
         except _WrongError as error:
             return _refusal(400, "request", str(error))
@@ -159,8 +162,7 @@ class Storing:
                 return self._other(asked)
             known, wait_s = wanted
             with self._changed:
-                if self._is_unseen():
-                    self._changed.wait_for(lambda: not self._is_unseen(), _FIRST_LOOK_S)
+                self._changed.wait_for(self._is_known, _ONE_LOOK_S)
                 if wait_s > 0:
                     self._changed.wait_for(lambda: self._is_news(known), wait_s)
             return self._document(known)
@@ -244,16 +246,20 @@ class Storing:
 
     # --- what is seen -------------------------------------------------------------------------------------------------
 
-    def _is_unseen(self) -> bool:
-        return self._seen is None and self._trouble is None
+    def _is_known(self) -> bool:
+        """Return whether there is something to tell. This process may have stood still for a while, as a whole."""
+        return self._trouble is not None or (self._seen is not None and self._age_s() <= self._patience_s)
+
+    def _age_s(self) -> float:
+        return self._clock() - self._good_at
 
     def _is_news(self, known: str | None) -> bool:
         seen = self._seen
-        return not self._is_unseen() and (seen is None or seen.version is None or seen.version != known)
+        return self._is_known() and (seen is None or seen.version is None or seen.version != known)
 
     def _document(self, known: str | None) -> Answer:
         with self._changed:
-            seen, trouble, age_s = self._seen, self._trouble, self._clock() - self._good_at
+            seen, trouble, age_s = self._seen, self._trouble, self._age_s()
         if seen is None or age_s > self._patience_s:
             why = trouble or f"{self._store.name} has not answered {'yet' if seen is None else f'for {age_s:.1f} s'}"
             return _refusal(503, "store", why)
@@ -302,16 +308,18 @@ class Storing:
 
     def _note(self, trouble: str) -> None:
         with self._changed:
+            news = not self._is_known()
             self._trouble = trouble
-            if self._seen is None:
+            if news:
                 self._wake()
 
     def _take(self, seen: _Seen | None) -> None:
         """Have seen something, or, None, that it is as it was."""
         with self._changed:
+            news = (seen is not None and seen != self._seen) or not self._is_known()
             self._good_at, self._trouble = self._clock(), None
-            if seen is not None and seen != self._seen:
-                self._seen = seen
+            self._seen = seen or self._seen
+            if news:
                 self._wake()
 
     def _wake(self) -> None:
