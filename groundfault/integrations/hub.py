@@ -44,7 +44,7 @@ _MOST_SAID: Final = 520
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
 _REFUSED: Final = frozenset({400, 401, 403, 405, 413, 415})
-_KINDS: Final[dict[object, type[StoreError]]] = {
+_KINDS: Final[dict[str, type[StoreError]]] = {
     "conflict": ConflictError,
     "nothing-stored": NothingStoredError,
     "store": StoreError,
@@ -250,12 +250,14 @@ class HubStore:
         except ValueError as error:
             raise self._error(f"the answer makes no sense: {records.cause_of(error, ())}") from None
 
-    def _kind_in(self, told: Told) -> Any:
+    def _kind_in(self, told: Told) -> str | None:
+        """Return which kind of error an answer says that it is; None: it says none, and may not be a hub's at all."""
         try:
             said = records.json_from(told.body)
         except ValueError:
             return None
-        return said.get("kind") if isinstance(said, dict) else None
+        kind = said.get("kind") if isinstance(said, dict) else None
+        return kind if isinstance(kind, str) else None
 
     def _refusal(self, told: Told) -> StoreError:
         kind = self._kind_in(told)
@@ -263,7 +265,7 @@ class HubStore:
             return self._error(refusal_in(told))
         said = records.json_from(told.body)
         errors = said.get("errors")
-        text = "; ".join(str(each) for each in errors) if isinstance(errors, list) else refusal_in(told)
+        text = "; ".join(map(str, errors)) if isinstance(errors, list) else refusal_in(told)
         if kind == "malformed":
             return MalformedError(self._text(text), self._checked(lambda: records.checked_version(said.get("version"))))
         return self._error(text, _KINDS.get(kind, StoreError))
