@@ -25,6 +25,7 @@ from groundfault.settings.store import WritableStore
 
 HERE = Path(__file__).parent
 DELAY_S = 0.7
+HUB_LOOKS_S = 0.5  # twice the time between two looks of a hub at its own store
 TROUBLES = ("stopped", "killed", "slow", "poisoned")
 
 
@@ -206,6 +207,7 @@ class InHub(Served):
         with closing(sqlite3.connect(self.server.path)) as purging, purging:
             purging.execute("delete from groundfault_entries")
             purging.execute("update groundfault_version set version = '667-purged'")
+        time.sleep(HUB_LOOKS_S)
 
 
 class InSQLite(Place):

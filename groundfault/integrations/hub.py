@@ -37,7 +37,7 @@ _MOST_BYTES: Final = 4 << 20
 _CHEAP_S: Final = 2.0
 _DEAR_S: Final = 10.0
 _WRITE_S: Final = 10.0  # a person waits for it, and the hub for its database
-_GRACE_S: Final = 1.0  # so much later than asked for may the hub's word come
+_GRACE_S: Final = 0.5  # so much later than asked for may the hub's word come
 _FRESH_S: Final = 0.5
 _MOST_SAID: Final = 520
 
