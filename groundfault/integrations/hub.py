@@ -43,6 +43,7 @@ _MOST_SAID: Final = 520
 
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
+_NEWS: Final = frozenset({_OK, 422})
 _REFUSED: Final = frozenset({400, 401, 403, 405, 413, 415})
 _KINDS: Final[dict[str, type[StoreError]]] = {
     "conflict": ConflictError,
@@ -159,7 +160,7 @@ class HubStore:
                 self._line.close()
             else:
                 self._news = _News(self._known, told, monotonic(), os.getpid())
-                if told.status == _OK:
+                if told.status in _NEWS:
                     return
         time.sleep(max(0.0, until - monotonic()))
 

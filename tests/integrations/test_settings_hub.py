@@ -229,6 +229,19 @@ def test_who_waits_is_told_of_a_change_and_need_not_ask_again(store, served, mem
     assert len(served.asked) == asked
 
 
+def test_who_waits_is_told_of_what_is_no_document_too(store, memory):
+    version = store.load(None).version
+    timer = threading.Timer(0.2, lambda: change(memory, float("nan"), version))
+    timer.start()
+    assert 0.1 < seconds_of(lambda: store.wait(BOUND_S)) < BOUND_S / 2
+    timer.join()
+    with pytest.raises(MalformedError) as caught:
+        store.load(version)
+    assert caught.value.version == "2"
+    store.wait(0.01)
+    assert store.load("2") is None
+
+
 def test_waiting_in_vain_answers_the_next_look_and_no_other(store, served):
     version = store.load(None).version
     assert seconds_of(lambda: store.wait(0.1)) >= 0.1

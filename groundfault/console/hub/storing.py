@@ -100,7 +100,8 @@ class Storing:
         self._trouble: str | None = None  # why the last look failed
         self._waiting: set[_Waiting] = set()
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._stopped = False
+        self._go_on = threading.Event()  # ends the thread's pause
 
     def __repr__(self) -> str:
         return f"<Storing {self._store.name}>"
@@ -178,7 +179,8 @@ class Storing:
 
     def close(self) -> None:
         """End the thread as soon as the store has answered, and let go of the store's connections."""
-        self._stop.set()
+        self._stopped = True
+        self._go_on.set()
         with self._changed:
             thread, self._thread = self._thread, None
         if thread is None:
@@ -242,6 +244,7 @@ class Storing:
         wanted = write_in(body)
         version = self._store.write(wanted.changes, reason=wanted.reason, actor=wanted.actor, based_on=wanted.based_on)
         self._look()  # so that whoever has written it reads it
+        self._go_on.set()
         return _json(200, records.value_to_json({"version": version}))
 
     # --- what is seen -------------------------------------------------------------------------------------------------
@@ -269,7 +272,7 @@ class Storing:
 
     def _watch(self) -> None:
         """Have a thread that looks."""
-        if self._thread is None and not self._stop.is_set():
+        if self._thread is None and not self._stopped:
             with self._changed:
                 if self._thread is None:
                     thread = threading.Thread(target=self._run, name="groundfault-hub-store", daemon=True)
@@ -277,13 +280,14 @@ class Storing:
                     self._thread = thread
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stopped:
             pause_s = _AFTER_FAILURE_S
             if self._look():
                 with suppress(Exception):  # it promised not to raise; the next look will tell what is the matter
                     self._store.wait(self._look_s)
                     pause_s = _LEAST_PAUSE_S
-            self._stop.wait(pause_s)
+            self._go_on.wait(pause_s)
+            self._go_on.clear()
         with suppress(Exception):  # it is over anyway
             self._store.close()
 

@@ -211,6 +211,16 @@ def test_where_nothing_is_stored_that_is_said(storing, store):
     until(lambda: get(storing, "/store/document")[0] == 200)
 
 
+def test_who_begins_a_document_need_not_wait_until_the_hub_looks_again(storing, store, monkeypatch):
+    monkeypatch.setattr("groundfault.console.hub.storing._AFTER_FAILURE_S", BOUND_S * 2)
+    store.error = NothingStoredError("memory holds nothing")
+    assert get(storing, "/store/document")[0] == 404
+    store.error = None
+    assert post(storing, WRITE)[0] == 200
+    change(store, 0.7, "2")
+    until(lambda: storing.version() == "3")
+
+
 def test_what_is_no_document_is_told_once_with_its_version(storing, store):
     store.error = MalformedError("no JSON", "v6")
     said = {"errors": ["no JSON"], "kind": "malformed", "version": "v6"}
