@@ -64,12 +64,12 @@ def _secrets_of(parts: SplitResult) -> tuple[str, ...]:
     return tuple({each for each in (password, unquote(password)) if each})
 
 
-def checked_token(token: str | None) -> str | None:
-    """Return the token to show to a hub; None: that of ``GROUNDFAULT_HUB_TOKEN``, if there is one.
+def checked_token(token: str | None, variable: str = "GROUNDFAULT_HUB_TOKEN") -> str | None:
+    """Return the token to show to a hub; None: what the environment's ``variable`` holds, if anything.
 
     Raises SettingsError for one that no header can carry.
     """
-    token = token if token is not None else os.environ.get("GROUNDFAULT_HUB_TOKEN") or None
+    token = token if token is not None else os.environ.get(variable) or None
     if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
         raise SettingsError("the token for the hub must be printable ASCII without spaces; it is a secret, not shown")
     return token

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode
 
+from groundfault import wire
 from groundfault._clock import monotonic
 from groundfault.errors import SettingsError
 from groundfault.integrations import _settings_records as records
@@ -65,7 +66,9 @@ class HubStore:
     """Reads and changes the live settings that a hub keeps.
 
     url: ``http://`` or ``https://``; a path before the hub's own is possible, and a user with a password, for a proxy.
-    token: the hub's. Default None: what ``GROUNDFAULT_HUB_TOKEN`` holds, if it is set.
+    token: the hub's, for reading. Default None: what ``GROUNDFAULT_HUB_TOKEN`` holds, if it is set.
+    steering_token: that of the hub's console, which a change takes. Default None: ``token`` where that is given, else
+      what ``GROUNDFAULT_CONSOLE_TOKEN`` holds, if it is set, and what reading takes, if it is not.
     timeout_s: how long :meth:`load` waits for all of an answer, 2.0 by default, from 0.1 to 60; :meth:`write`,
       :meth:`history` and :meth:`at` have ten seconds.
 
@@ -76,12 +79,16 @@ class HubStore:
     Raises :class:`~groundfault.errors.SettingsError` for arguments that make no sense.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 2.0) -> None:
+    def __init__(
+        self, url: str, *, token: str | None = None, steering_token: str | None = None, timeout_s: float = 2.0
+    ) -> None:
         if not 0.1 <= timeout_s <= 60:  # noqa: PLR2004  said in the message; nan is not between them either
             raise SettingsError(f"timeout_s must be a number between 0.1 and 60, not {timeout_s!r}")
         address = address_of(url)
         self._name = address.name
         self._timeout_s = timeout_s
+        steering_token = steering_token if steering_token is not None else token
+        self._steering_token = checked_token(steering_token, "GROUNDFAULT_CONSOLE_TOKEN")
         self._line = Line(address, token=checked_token(token), context=context_for(address), most=_MOST_BYTES)
         self._known: str | None = None
         self._reached = False
@@ -207,6 +214,8 @@ class HubStore:
         self._news = None
         fate = "whether it was written is not known: look at the history"
         headers = {"Content-Type": "application/json"}
+        if self._steering_token is not None:
+            headers[wire.TOKEN] = self._steering_token
         try:
             told = self._line.ask("POST", "/store/write", within_s=_WRITE_S, body=body, headers=headers, once=True)
         except LineError as error:

@@ -44,7 +44,7 @@ _spec.loader.exec_module(dripping)
 
 @pytest.fixture(autouse=True)
 def _quiet_environment(monkeypatch):
-    for name in ("GROUNDFAULT_HUB_TOKEN", "GROUNDFAULT_HUB_CA"):
+    for name in ("GROUNDFAULT_HUB_TOKEN", "GROUNDFAULT_CONSOLE_TOKEN", "GROUNDFAULT_HUB_CA"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -195,6 +195,27 @@ def test_the_token_is_shown_and_a_wrong_one_is_told_in_words(serve_hub, memory, 
         with pytest.raises(StoreError, match=r"it answers 403: wrong token; nothing was written$"):
             change(store, 0.7, "1")
     assert TOKEN[::-1] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "read", "written"),
+    [
+        ({}, {}, None, None),
+        ({}, {"HUB": "host"}, "host", "host"),
+        ({}, {"HUB": "host", "CONSOLE": "people"}, "host", "people"),
+        ({}, {"CONSOLE": "people"}, None, "people"),
+        ({"token": "mine"}, {"HUB": "host", "CONSOLE": "people"}, "mine", "mine"),
+        ({"steering_token": "ours"}, {"HUB": "host", "CONSOLE": "people"}, "host", "ours"),
+    ],
+)
+def test_a_change_shows_the_token_of_who_may_steer(served, monkeypatch, options, environment, read, written):
+    for name, token in environment.items():
+        monkeypatch.setenv(f"GROUNDFAULT_{name}_TOKEN", token)
+    with closing(HubStore(served.url, **options)) as store:
+        store.load(None)
+        change(store, 0.7, "1")
+        store.load(None)
+    assert [each.get("x-groundfault-token") for each in served.headers] == [read, written, read]
 
 
 def test_a_hub_in_trouble_with_its_own_store_says_so(store, memory):
