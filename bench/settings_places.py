@@ -18,12 +18,14 @@ from typing import Any
 import psycopg
 import redis
 
+from groundfault.integrations.hub import HubStore
 from groundfault.integrations.redis import RedisStore
 from groundfault.integrations.sql import SQLStore
 from groundfault.settings.store import WritableStore
 
 HERE = Path(__file__).parent
 DELAY_S = 0.7
+HUB_LOOKS_S = 0.5  # twice the time between two looks of a hub at its own store
 TROUBLES = ("stopped", "killed", "slow", "poisoned")
 
 
@@ -185,6 +187,29 @@ class InPostgres(Served):
             connection.execute("update trouble_version set version = '667-purged'")
 
 
+class InHub(Served):
+    """A hub that keeps the settings in a SQLite file."""
+
+    kind = "hub"
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server, lambda: socket.create_connection(("127.0.0.1", server.port)))
+
+    def store(self) -> WritableStore:
+        return HubStore(f"http://127.0.0.1:{self.proxy.port}")
+
+    def poison(self) -> None:
+        with closing(sqlite3.connect(self.server.path)) as poisoning, poisoning:
+            poisoning.execute("update groundfault_entries set value = 'NaN'")
+            poisoning.execute("update groundfault_version set version = '666-poison'")
+
+    def purge(self) -> None:
+        with closing(sqlite3.connect(self.server.path)) as purging, purging:
+            purging.execute("delete from groundfault_entries")
+            purging.execute("update groundfault_version set version = '667-purged'")
+        time.sleep(HUB_LOOKS_S)
+
+
 class InSQLite(Place):
     kind = "sqlite"
     troubles = ("stopped", "killed", "poisoned")
@@ -232,7 +257,7 @@ def places(only: str | None) -> Iterator[list[Place]]:
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gf-trouble-")))
         found: list[Place] = [InSQLite(directory)] if only in {None, "sqlite"} else []
-        for kind, make in (("postgres", servers.new_postgres), ("redis", servers.new_redis)):
+        for kind, make in (("postgres", servers.new_postgres), ("redis", servers.new_redis), ("hub", servers.new_hub)):
             if only not in {None, kind}:
                 continue
             server = stack.enter_context(make())
@@ -240,7 +265,7 @@ def places(only: str | None) -> Iterator[list[Place]]:
                 print(f"{kind} is not on this machine and is left out", file=sys.stderr)
                 continue
             server.start()
-            found.append(InPostgres(server) if kind == "postgres" else InRedis(server))
+            found.append({"postgres": InPostgres, "redis": InRedis, "hub": InHub}[kind](server))
         yield found
         for place in found:
             place.close()

@@ -229,7 +229,7 @@ def show(finding: Finding) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=6.0, help="of calls without and with trouble (default: 6)")
-    parser.add_argument("--only", choices=("sqlite", "postgres", "redis"))
+    parser.add_argument("--only", choices=("sqlite", "postgres", "redis", "hub"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     findings: list[Finding] = []

@@ -21,12 +21,14 @@ __all__ = [
     "checked_version",
     "document_from_json",
     "document_to_json",
+    "entry_from_row",
     "entry_of",
     "json_from",
     "new_version",
     "number_of",
     "pairs_of",
     "revision_of",
+    "row_of",
     "value_from_json",
     "value_to_json",
 ]
@@ -207,20 +209,22 @@ def number_of(version: str) -> int:
     return int(number)
 
 
-def _row(row: Any) -> Entry:
+def entry_from_row(row: Any) -> Entry:
+    """Return the entry that :func:`row_of` wrote down."""
     if not isinstance(row, list) or len(row) != 5:  # noqa: PLR2004  the five that an entry has
-        raise ValueError(f"a setting in the history must be [scope, name, value, expires_at, then], not {_shown(row)}")
+        raise ValueError(f"a setting must be [scope, name, value, expires_at, then], not {_shown(row)}")
     scope, name, value, expires_at, then = row
     return entry_of(scope, name, value, expires_at, then)
 
 
-def _entry_to_row(entry: Entry | None) -> list[Any] | None:
+def row_of(entry: Entry | None) -> list[Any] | None:
+    """Return an entry as JSON has it, None for none."""
     return None if entry is None else [entry.scope, entry.name, entry.value, entry.expires_at, entry.then]
 
 
 def pairs_of(differences: Differences) -> list[Any]:
     """Return what differs as JSON has it: pairs of rows, None where there was or is none."""
-    return [[_entry_to_row(side) for side in pair] for pair in differences]
+    return [[row_of(side) for side in pair] for pair in differences]
 
 
 def revision_of(version: Any, at: Any, actor: Any, reason: Any, pairs: Any) -> Revision:
@@ -230,5 +234,7 @@ def revision_of(version: Any, at: Any, actor: Any, reason: Any, pairs: Any) -> R
         raise ValueError(f"version {_shown(version)} needs a time, who and why")
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):  # noqa: PLR2004  before and after
         raise ValueError(f"version {_shown(version)} must say in pairs what it changed")
-    sides: list[Sequence[Entry | None]] = [[None if row is None else _row(row) for row in pair] for pair in pairs]
+    sides: list[Sequence[Entry | None]] = [
+        [None if row is None else entry_from_row(row) for row in pair] for pair in pairs
+    ]
     return Revision(version, float(at), actor, reason, tuple((before, after) for before, after in sides))

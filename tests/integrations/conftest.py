@@ -1,21 +1,28 @@
-"""Real databases: one PostgreSQL and one Redis for the whole folder, each a process of its own on loopback."""
+"""Real stores: one PostgreSQL and one Redis for the whole folder, each a process of its own on loopback; and hubs."""
 
+import importlib.util
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from socket import create_server
+from socket import create_connection, create_server
 
 import psycopg
 import pytest
 import redis
 
 _START_S = 30.0
+_HERE = Path(__file__).parent
+
+_spec = importlib.util.spec_from_file_location("hub_served", _HERE / "hub_served.py")
+hub_served = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(hub_served)
 
 
 def _as_user(name: str) -> dict[str, object]:
@@ -121,6 +128,32 @@ class Redis(_Server):
         return False
 
 
+class Hub(_Server):
+    """A hub in a process of its own, which keeps settings in SQLite."""
+
+    def __init__(self, place: Path) -> None:
+        self.path = place / "hub.db"
+        with create_server(("127.0.0.1", 0)) as listener:
+            self.port = int(listener.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        if self.process is None:
+            self.process = subprocess.Popen(
+                [sys.executable, _HERE / "hub_served.py", f"sqlite:///{self.path}", str(self.port)],
+                env={**os.environ, "PYTHONPATH": str(_HERE.parent.parent)},
+            )
+            _await(self._answers, self.process)
+
+    def _answers(self) -> bool:
+        with suppress(OSError), create_connection(("127.0.0.1", self.port), 5):
+            return True
+        return False
+
+
 def _newest_postgres() -> Path | None:
     found = shutil.which("initdb")
     if found is not None:
@@ -165,6 +198,17 @@ def new_redis() -> Iterator[Redis | None]:
             server.stop(signal.SIGTERM)
 
 
+@contextmanager
+def new_hub() -> Iterator[Hub]:
+    """Make a hub that is not started yet, and remove it."""
+    with tempfile.TemporaryDirectory(prefix="gf-hub-") as place:
+        server = Hub(Path(place))
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGKILL)
+
+
 @pytest.fixture(scope="session")
 def _one_postgres() -> Iterator[Postgres]:
     with new_postgres() as server:
@@ -193,3 +237,25 @@ def running_redis(_one_redis: Redis) -> Redis:
     """Return Redis, running."""
     _one_redis.start()
     return _one_redis
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """Return a hub, running in a process of its own, with nothing stored in it."""
+    with new_hub() as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def serve_hub() -> Iterator[Callable[..., "hub_served.HubServed"]]:
+    """Return what serves a store as a hub does, on a thread."""
+    served = []
+
+    def serve(store: object, **options: object) -> "hub_served.HubServed":
+        served.append(hub_served.HubServed(store, **options))
+        return served[-1]
+
+    yield serve
+    for each in served:
+        each.close()

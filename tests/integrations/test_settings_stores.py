@@ -1,4 +1,4 @@
-"""What every settings store in a database promises, over SQLite, PostgreSQL and Redis."""
+"""What every settings store promises, over SQLite, PostgreSQL and Redis, and over a hub that keeps them in SQLite."""
 
 import itertools
 import os
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from groundfault._clock import monotonic
+from groundfault.integrations.hub import HubStore
 from groundfault.integrations.redis import RedisStore
 from groundfault.integrations.sql import SQLStore
 from groundfault.settings.document import differences
@@ -28,10 +29,11 @@ SERVERS = [pytest.param("postgres", marks=pytest.mark.e2e), pytest.param("redis"
 _numbers = itertools.count()
 
 
-@pytest.fixture(params=["sqlite", *SERVERS])
+@pytest.fixture(params=["sqlite", "hub", *SERVERS])
 def opened(request, tmp_path, clock):
     """Return what opens one more store on the same, new place."""
-    number, stores = next(_numbers), []
+    number, stores, hubs = next(_numbers), [], []
+    place = f"sqlite:///{tmp_path}/of 100% ?.db"
 
     def open_one(**options):
         options = {"clock": clock, **options}
@@ -40,8 +42,12 @@ def opened(request, tmp_path, clock):
         elif request.param == "postgres":
             url = request.getfixturevalue("postgres").url
             store = SQLStore(url, table_prefix=f"contract_{number}_", **options)
+        elif request.param == "hub":
+            if not hubs:
+                hubs.append(request.getfixturevalue("serve_hub")(SQLStore(place, **options)))
+            store = HubStore(hubs[0].url)
         else:
-            store = SQLStore(f"sqlite:///{tmp_path}/of 100% ?.db", **options)
+            store = SQLStore(place, **options)
         stores.append(store)
         return store
 

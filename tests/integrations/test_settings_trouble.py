@@ -11,9 +11,9 @@ if str(BENCH) not in sys.path:
     sys.path.append(str(BENCH))
 
 import settings_trouble  # noqa: E402  found by the path above
-from settings_places import InPostgres, InRedis, InSQLite  # noqa: E402  as above
+from settings_places import InHub, InPostgres, InRedis, InSQLite  # noqa: E402  as above
 
-PLACES = {"sqlite": InSQLite, "postgres": InPostgres, "redis": InRedis}
+PLACES = {"sqlite": InSQLite, "postgres": InPostgres, "redis": InRedis, "hub": InHub}
 
 
 @pytest.fixture(params=PLACES)
@@ -31,6 +31,8 @@ TROUBLES = [
     ("sqlite", "poisoned", "rejected"),
     pytest.param("redis", "stopped", "unreachable", marks=pytest.mark.e2e),
     pytest.param("postgres", "killed", "unreachable", marks=pytest.mark.e2e),
+    pytest.param("hub", "stopped", "unreachable", marks=pytest.mark.e2e),
+    pytest.param("hub", "killed", "unreachable", marks=pytest.mark.e2e),
 ]
 
 

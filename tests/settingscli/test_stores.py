@@ -1,5 +1,6 @@
-"""The commands over real stores: files of both kinds and SQLite; and as the program that is installed."""
+"""The commands over real stores: files of both kinds, SQLite and a hub; and as the program that is installed."""
 
+import importlib.util
 import json
 import os
 import pty
@@ -15,8 +16,15 @@ import pytest
 
 import groundfault
 from groundfault._clock import monotonic, wall
+from groundfault.settings.memory import MemoryStore
 from groundfault.settings.opening import open_store
 from groundfault.settingscli import running
+
+_spec = importlib.util.spec_from_file_location(
+    "hub_served", Path(__file__).parent.parent / "integrations" / "hub_served.py"
+)
+hub_served = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(hub_served)
 
 WHY = ("--reason", "contest db is slow", "--actor", "ann@gronk")
 
@@ -26,12 +34,15 @@ def _real_time(monkeypatch):
     monkeypatch.setattr(running, "wall", wall)
 
 
-@pytest.fixture(params=["json", "toml", "sqlite"])
+@pytest.fixture(params=["json", "toml", "sqlite", "hub"])
 def url(request, tmp_path, monkeypatch):
     """Return the address of a store that holds one setting."""
-    path = tmp_path / f"gf.{request.param}"
+    path, served = tmp_path / f"gf.{request.param}", None
     address = str(path)
-    if request.param == "sqlite":
+    if request.param == "hub":
+        served = hub_served.HubServed(MemoryStore({"*": {"failure_threshold": 0.4}}))
+        address = served.url
+    elif request.param == "sqlite":
         pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
         address = f"sqlite:///{path}"
     elif request.param == "toml":
@@ -40,7 +51,9 @@ def url(request, tmp_path, monkeypatch):
     else:
         path.write_text('{"*": {"failure_threshold": 0.4}}')
     monkeypatch.setenv("GROUNDFAULT_SETTINGS", address)
-    return address
+    yield address
+    if served is not None:
+        served.close()
 
 
 def held(url):
@@ -102,7 +115,11 @@ def test_a_broken_file_is_invalid_and_an_absent_one_out_of_reach(cli_of, tmp_pat
 
 @pytest.mark.parametrize(
     ("address", "package"),
-    [("redis://ann:hunter2@127.0.0.1:1/0", "redis"), ("postgresql+psycopg://ann:hunter2@127.0.0.1:1/x", "psycopg")],
+    [
+        ("redis://ann:hunter2@127.0.0.1:1/0", "redis"),
+        ("postgresql+psycopg://ann:hunter2@127.0.0.1:1/x", "psycopg"),
+        ("http://ann:hunter2@127.0.0.1:1", "groundfault"),
+    ],
 )
 def test_a_server_that_is_not_there_is_said_in_a_line_without_credentials(cli_of, address, package):
     pytest.importorskip(package, reason=f"{package} is not installed")
