@@ -33,7 +33,8 @@ export function open(row) {
 async function begin(about) {
   if (state.dialog) return;
   const from = document.activeElement;
-  await look();
+  // A store that hangs must not keep the dialog closed: what is known will do, and a conflict would tell.
+  await Promise.race([look(), new Promise((done) => setTimeout(done, 1500))]);
   const { Dialog } = await import("./adjusting.js");
   if (!state.dialog) new Dialog(about, from);
 }
