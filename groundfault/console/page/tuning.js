@@ -7,7 +7,7 @@ export const state = { view: null, known: null, trouble: "", dialog: null };
 
 let parts = null;
 let versions = null;
-let asking = false;
+let asking = null;
 let again = false;
 let retry = 0;
 let ends = [];
@@ -34,31 +34,37 @@ async function begin(about) {
   if (state.dialog) return;
   const from = document.activeElement;
   // A store that hangs must not keep the dialog closed: what is known will do, and a conflict would tell.
-  await Promise.race([look(), new Promise((done) => setTimeout(done, 1500))]);
+  const looked = look();
+  await (state.known ? Promise.race([looked, new Promise((done) => setTimeout(done, 1500))]) : looked);
   const { Dialog } = await import("./adjusting.js");
   if (!state.dialog) new Dialog(about, from);
 }
 
-/** Fetch settings.json; who asks meanwhile has it fetched once more. */
-export async function look() {
+/** Fetch settings.json; who asks meanwhile has it fetched once more, and waits for that. */
+export function look() {
+  again = true;
+  asking ??= fetched();
+  return asking;
+}
+
+async function fetched() {
   clearTimeout(retry);
-  again = asking;
-  if (asking) return;
-  asking = true;
-  try {
-    const answer = await fetch("settings.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
-    const said = await answer.text();
-    if (!answer.ok) throw Object.assign(new Error(lines(said).join("; ")), { status: answer.status });
-    state.known = JSON.parse(said);
-    state.trouble = "";
-  } catch (error) {
-    state.trouble = error.message;
-    if (error.status === 404) state.known = null;
-    else retry = setTimeout(look, 5000);
+  while (again) {
+    again = false;
+    try {
+      const answer = await fetch("settings.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
+      const said = await answer.text();
+      if (!answer.ok) throw Object.assign(new Error(lines(said).join("; ")), { status: answer.status });
+      state.known = JSON.parse(said);
+      state.trouble = "";
+    } catch (error) {
+      state.trouble = error.message;
+      if (error.status === 404) state.known = null;
+      else retry = setTimeout(look, 5000);
+    }
+    draw();
   }
-  asking = false;
-  draw();
-  if (again) await look();
+  asking = null;
 }
 
 /** The lines of an answer that is a refusal: JSON with `errors`, or a line of text. */
