@@ -5,13 +5,13 @@ The bounds are narrower than those in code: whoever writes into a store acts on 
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from groundfault.errors import SettingsError
 from groundfault.shedding.settings import ShedderSettings
 from groundfault.vocabulary import Mode
 
-__all__ = ["LIVE", "NOT_LIVE", "SERVER", "Live", "checked", "disables"]
+__all__ = ["LIVE", "NOT_LIVE", "SERVER", "Kind", "Live", "checked", "disables"]
 
 SERVER: Final = "server."
 """What the names of a shedder's settings begin with."""
@@ -23,11 +23,21 @@ _MOST_PATHS: Final = 100
 _MOST_RULES: Final = 100
 
 
+Kind = Literal["number", "whole", "choice", "flag", "json"]
+
+
 class Live(NamedTuple):
-    """One setting that a store may hold. ``bound`` says in words what its value must be; ``fits`` decides."""
+    """One setting that a store may hold. ``bound`` says in words what its value must be; ``fits`` decides.
+
+    For who makes a form of it: what ``kind`` of value it is, the ends of a number's range, a choice's ``choices``.
+    """
 
     bound: str
     fits: Callable[[Any], bool]
+    kind: Kind = "json"
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 def _is_number(value: object) -> bool:
@@ -41,18 +51,23 @@ def _is_number(value: object) -> bool:
 
 
 def _number(low: float, high: float) -> Live:
-    return Live(f"a number between {low:g} and {high:g}", lambda value: _is_number(value) and low <= value <= high)
+    bound = f"a number between {low:g} and {high:g}"
+    return Live(bound, lambda value: _is_number(value) and low <= value <= high, "number", low, high)
 
 
 def _whole(low: int, high: int) -> Live:
     return Live(
         f"a whole number between {low} and {high}",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
+        "whole",
+        low,
+        high,
     )
 
 
 def _one_of(*allowed: str) -> Live:
-    return Live(" or ".join(map(repr, allowed)), lambda value: isinstance(value, str) and value in allowed)
+    bound = " or ".join(map(repr, allowed))
+    return Live(bound, lambda value: isinstance(value, str) and value in allowed, "choice", choices=allowed)
 
 
 def _is_range(value: object) -> bool:
@@ -82,13 +97,16 @@ def _are_rules(value: object) -> bool:
     return True
 
 
-_FLAG: Final = Live("true or false", lambda value: isinstance(value, bool))
+_FLAG: Final = Live("true or false", lambda value: isinstance(value, bool), "flag")
+_SHARE: Final = Live(
+    "a number above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1, "number", 0.0, 1.0
+)
 _TIME: Final = _number(SHORTEST_S, LONGEST_S)
 
 LIVE: Final[Mapping[str, Live]] = {
     "timeout_s": _TIME,
     "slow_call_s": _TIME,
-    "failure_threshold": Live("a number above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1),
+    "failure_threshold": _SHARE,
     "minimum_volume_per_s": _number(0, MOST),
     "sleep_window_s": _TIME,
     "max_sleep_window_s": _TIME,

@@ -7,14 +7,12 @@ from typing import Any, Final
 
 from groundfault.settingscli.moments import duration, moment
 from groundfault.settingscli.processes import Reports, reported
-from groundfault.settingscli.values import assignment
+from groundfault.settingscli.values import LONGEST_ACTOR, LONGEST_REASON, assignment
 
 __all__ = ["VARIABLE", "add_to"]
 
 VARIABLE: Final = "GROUNDFAULT_SETTINGS"
 
-_REASON_MAX: Final = 500
-_ACTOR_MAX: Final = 200
 _NAMES: Final = "a SCOPE is service[/resource[/command]], each part a name or a pattern with * and ?; quote it"
 _CODES: Final = (
     "Ends with 0 if all is well, 1 if something was refused or is invalid, 2 if the command line makes no sense, "
@@ -156,11 +154,11 @@ def _disabling(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _reason(text: str) -> str:
-    return _text(text, _REASON_MAX)
+    return _text(text, LONGEST_REASON)
 
 
 def _actor(text: str) -> str:
-    return _text(text, _ACTOR_MAX)
+    return _text(text, LONGEST_ACTOR)
 
 
 def _text(text: str, most: int) -> str:

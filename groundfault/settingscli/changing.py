@@ -2,24 +2,21 @@
 
 import argparse
 import getpass
-import math
 import os
 import socket
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
-from groundfault.settings.document import changed, differences
-from groundfault.settings.names import LIVE, NOT_LIVE
-from groundfault.settings.store import UNSET, Change, ConflictError, Document, Entry, MalformedError, StoreError
-from groundfault.settingscli.checking import examine, examine_one
+from groundfault.settings.document import differences
+from groundfault.settings.store import UNSET, Change, ConflictError, Document, MalformedError, StoreError
 from groundfault.settingscli.differences import Difference, as_changes, as_objects, line_of
 from groundfault.settingscli.ending import CONFLICT, DONE, REFUSED, USAGE, EndingError
 from groundfault.settingscli.files import changes_of, read
 from groundfault.settingscli.moments import span, stamp
+from groundfault.settingscli.planning import LEFT_WRONG, PlanError, end_after, planned, restoring, unsetting
 from groundfault.settingscli.processes import unknown_services
 from groundfault.settingscli.session import Session
-from groundfault.settingscli.values import printable, shown
+from groundfault.settingscli.values import printable
 
 __all__ = ["apply", "rollback", "set_values", "unset"]
 
@@ -37,9 +34,7 @@ def set_values(options: argparse.Namespace, session: Session) -> int:
 
 def _until(options: argparse.Namespace, session: Session) -> float | None:
     if options.for_s is not None:
-        # To the second, as it is shown and written down; and not before it has begun.
-        now = session.clock()
-        return float(max(round(now + options.for_s), math.floor(now) + 1))
+        return end_after(options.for_s, session.clock())
     until: float | None = options.until
     _check_future(until, session, "--until")
     return until
@@ -52,24 +47,13 @@ def _check_future(until: float | None, session: Session, what: str) -> None:
 
 def unset(options: argparse.Namespace, session: Session) -> int:
     """Take values away from a scope."""
-    document, now = session.load(), session.clock()
-    entries = {each.name: each for each in document.entries if each.scope == options.scope}
-    there = sorted(entries)
-    if not there:
-        raise EndingError(REFUSED, f"nothing is set at {shown(options.scope)}")
-    missing = [name for name in options.names if name not in there]
-    if missing:
-        raise EndingError(REFUSED, f"{', '.join(missing)}: not set at {options.scope}; set there: {', '.join(there)}")
-    changes = []
-    for name in dict.fromkeys(options.names or there):
-        entry = entries[name]
-        overridden = entry.then is not None and entry.expires_at is not None and entry.expires_at > now
-        # Who ends an override early does not mean what was set for good before it.
-        changes.append(Change(options.scope, name, entry.then if overridden else UNSET))
-        if overridden:
-            session.terminal.note(
-                f"this ends the override of {options.scope}:{name}; once more takes the value away, too"
-            )
+    document = session.load()
+    try:
+        changes, notes = unsetting(document, options.scope, options.names, session.clock())
+    except PlanError as error:
+        raise EndingError(REFUSED, *error.lines) from None
+    for note in notes:
+        session.terminal.note(note)
     return _change(options, session, document, changes, mends=True)
 
 
@@ -93,23 +77,10 @@ def rollback(options: argparse.Namespace, session: Session) -> int:
         session.terminal.note(f"what is there is no document, and is to be replaced: {error}")
         before = Document(error.version)
         spoiled = True
-    # An override that has ended since then would say nothing, and come back as something to be cleaned up.
-    kept = tuple(_still(each, now) for each in target.entries if not _is_over(each, now))
-    for each in target.entries:
-        if _is_over(each, now) and each.expires_at is not None:
-            session.terminal.note(f"left out, for it has expired: {each.scope}:{each.name}, {stamp(each.expires_at)}")
-    changes = as_changes(differences(before, Document(target.version, kept)))
+    changes, notes = restoring(before, target, now)
+    for note in notes:
+        session.terminal.note(note)
     return _change(options, session, before, changes, restores=True, spoiled=spoiled)
-
-
-def _is_over(entry: Entry, now: float) -> bool:
-    return entry.expires_at is not None and entry.expires_at <= now and entry.then is None
-
-
-def _still(entry: Entry, now: float) -> Entry:
-    """Return what is left of an entry: the value that came after an override, once that has ended."""
-    over = entry.expires_at is not None and entry.expires_at <= now
-    return Entry(entry.scope, entry.name, entry.then) if over else entry
 
 
 # --- the one way in which anything is written -------------------------------------------------------------------------
@@ -130,10 +101,7 @@ def _change(
     ``spoiled``: what is there is no document, so that writing none of its settings is a change, too.
     """
     terminal, store = session.terminal, session.writable
-    after = changed(before, changes, before.version)
-    _check_values(options, session, before, after, mends=mends)
-    _check_names(options, session, before, after, refuse=not restores)
-    found = differences(before, after)
+    found = _planned(options, session, before, changes, mends=mends, restores=restores)
     if not found and not spoiled:
         return _finish(options, session, found, before.version, "nothing to change", written=False)
     asks = terminal.interactive and not options.yes and not options.dry_run
@@ -182,36 +150,33 @@ def _finish(
     return DONE
 
 
-def _check_values(
-    options: argparse.Namespace, session: Session, before: Document, after: Document, *, mends: bool
-) -> None:
-    """Check the whole result: one wrong value, and the processes reject everything else that is in it, too."""
-    problems = examine(after, allow_disable=options.allow_disable).problems
-    name = session.store.name
-    # Else, of two wrong values at two scopes, neither could be taken away.
-    if mends and set(problems) <= set(examine(before, allow_disable=options.allow_disable).problems):
-        for problem in problems:
-            session.terminal.note(f"processes will still reject all of it: {problem} ({name})")
-    elif problems:
-        raise EndingError(REFUSED, *(f"{each} ({name}); nothing was written" for each in problems))
-
-
-def _check_names(
-    options: argparse.Namespace, session: Session, before: Document, after: Document, *, refuse: bool
-) -> None:
-    """Refuse new settings that mean nothing: processes only warn of them, so a typing error would go unnoticed."""
-    there = {(each.scope, each.name) for each in before.entries}
-    new = [each for each in after.entries if (each.scope, each.name) not in there and each.name not in LIVE]
-    lines = [f"{warning}{_hint(each.name)}" for each in new for warning in examine_one(each).warnings]
-    if refuse and lines and not options.allow_unknown:
-        raise EndingError(REFUSED, *(f"{line}; nothing was written" for line in lines))
-    for line in lines:
-        session.terminal.note(f"warning: {line}")
-
-
-def _hint(name: str) -> str:
-    likely = () if name in NOT_LIVE else get_close_matches(name, LIVE, 1)
-    return f" (did you mean {likely[0]}?)" if likely else ""
+def _planned(
+    options: argparse.Namespace,
+    session: Session,
+    before: Document,
+    changes: Sequence[Change],
+    *,
+    mends: bool,
+    restores: bool,
+) -> tuple[Difference, ...]:
+    where = f" ({session.store.name})"
+    try:
+        plan = planned(
+            before,
+            changes,
+            allow_disable=options.allow_disable,
+            allow_unknown=options.allow_unknown if "allow_unknown" in options else False,
+            mends=mends,
+            restores=restores,
+        )
+    except PlanError as error:
+        held = "" if error.unknown else where
+        raise EndingError(REFUSED, *(f"{line}{held}; nothing was written" for line in error.lines)) from None
+    for problem in plan.left_wrong:
+        session.terminal.note(f"{LEFT_WRONG}: {problem}{where}")
+    for warning in plan.warnings:
+        session.terminal.note(f"warning: {warning}")
+    return plan.differences
 
 
 def _meanwhile(session: Session, before: Document, error: ConflictError) -> list[str]:

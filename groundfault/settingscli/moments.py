@@ -5,11 +5,12 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-__all__ = ["duration", "moment", "span", "stamp"]
+__all__ = ["LONGEST_S", "duration", "moment", "span", "stamp"]
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
-_LONGEST_S: Final = 366 * 86400.0
+LONGEST_S: Final = 366 * 86400.0
+"""No override lasts longer, in seconds: a year."""
 
 
 def duration(text: str) -> float:
@@ -17,7 +18,7 @@ def duration(text: str) -> float:
     if _DURATION.fullmatch(text):
         parts = re.findall(r"([\d.]+)([smhd])", text)
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-        if 0 < seconds <= _LONGEST_S:
+        if 0 < seconds <= LONGEST_S:
             return seconds
     raise argparse.ArgumentTypeError(f"must be above 0 and at most 366d, such as 90s, 30m, 1h30m or 2d, not {text!r}")
 

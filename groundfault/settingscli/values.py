@@ -2,9 +2,13 @@
 
 import argparse
 import json
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["assignment", "printable", "shown"]
+__all__ = ["LONGEST_ACTOR", "LONGEST_REASON", "assignment", "printable", "shown"]
+
+LONGEST_REASON: Final = 500
+LONGEST_ACTOR: Final = 200
+"""Characters of the text that says why, and of the one that says who."""
 
 
 def assignment(text: str) -> tuple[str, Any]:
