@@ -63,7 +63,7 @@ class _OfTheLibrary:
         return ctypes.string_at(self._buffer, size) if size > 0 else b""
 
     def send(self, connection: int, data: bytes) -> int:
-        return max(0, self._send(connection, data, len(data), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL))
+        return max(0, int(self._send(connection, data, len(data), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)))
 
     def close(self, connection: int) -> None:
         self._close(connection)

@@ -24,9 +24,9 @@ __all__ = ["Auth", "BasicAuth", "Guard", "basic_auth", "checked_token"]
 _log = logging.getLogger("groundfault")
 
 SHORTEST_TOKEN: Final = 16
-_LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|\[::1\]")
+_LOOPBACK: Final = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
 # One authority, whatever else a Host may be: several of them come here with a comma between.
-_AUTHORITY: Final = re.compile(r"([a-z0-9_](?:[a-z0-9_.-]{0,252})|\[[0-9a-f:.]{2,45}\])(?::(\d{0,5}))?")
+_AUTHORITY: Final = re.compile(r"([a-z0-9_](?:[a-z0-9_.-]{0,252})|\[[0-9a-f:.]{2,45}\])(?::([0-9]{0,5}))?")
 _PORTS: Final = {"http": "80", "https": "443"}
 _LOG_INTERVAL_S: Final = 10.0
 _MAX_SHOWN: Final = 64  # bytes of a header's value
