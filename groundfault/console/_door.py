@@ -20,7 +20,7 @@ from groundfault.events import note_internal_error
 
 __all__ = ["Door"]
 
-_AT_THE_DOOR: Final = 12
+_AT_THE_DOOR: Final = 16
 _SLOW: Final = 32
 _SLOW_S: Final = 10.0  # so long a client may take altogether, to send its request and to take the answer
 _LINGER_S: Final = 0.5  # so long what is still sent by a client that was refused is read, that it sees the answer

@@ -1,5 +1,7 @@
 """Observers and views for the tests of what runs them: they count, remember and show how many reports they have seen."""
 
+import os
+
 from groundfault.console._post import Making
 from groundfault.console.view import FORMAT
 
@@ -33,6 +35,7 @@ def counting_view(observers, *, now, kind, title, host, release, sequence, inter
         "interval_s": interval_s,
         "commands": [{"seen": each.seen, "calls": each.calls} for each in observers],
         "unknown": list(unknown),
+        "made_by": os.getpid(),
     }
 
 

@@ -302,7 +302,7 @@ def test_the_report_for_a_hub_is_that_of_all_processes(recorders, directory, tmp
         assert said["release"]
         assert len(said["unknown"]) == 1
     assert parse(gzip.decompress(recorders().report()))["processes"][0][0] == os.getpid()
-    with pytest.raises(RefusedError, match="503.*cannot be read"):
+    with pytest.raises(RefusedError, match=r"503.*cannot be read"):
         recorders(tmp_path / "missing").report()
 
 
@@ -326,7 +326,9 @@ def test_a_view_that_cannot_be_made_leaves_the_one_before(recorders, directory):
     working = True
 
     def sometimes(*arguments, **more):
-        return counting_view(*arguments, **more) if working else {**counting_view(*arguments, **more), "x": float("nan")}
+        return (
+            counting_view(*arguments, **more) if working else {**counting_view(*arguments, **more), "x": float("nan")}
+        )
 
     recorder = recorders(directory, making=MAKING._replace(view=sometimes))
     recorder.record()
