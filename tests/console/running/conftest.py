@@ -1,20 +1,18 @@
 """A run directory with reports in it, and the way to the fakes and samples that these tests share."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-for _each in (Path(__file__).parent, Path(__file__).parents[2] / "metrics"):
-    if str(_each) not in sys.path:
-        sys.path.append(str(_each))
-
-from fake_making import MAKING
-from sample_reports import counted
-
 from groundfault.console._post import Making
 from groundfault.metrics._coding import encode
 from groundfault.metrics._place import place_of, replace_file
+
+for _each in (Path(__file__).parent, Path(__file__).parents[2] / "metrics"):
+    if str(_each) not in sys.path:
+        sys.path.append(str(_each))
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +21,7 @@ def _nothing_of_the_surroundings(monkeypatch):
     names = ("RUN_DIR", "SERVICE", "SETTINGS", "CONSOLE_TOKEN")
     for name in (*(f"GROUNDFAULT_{each}" for each in names), "WEB_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Making, "usual", classmethod(lambda cls: MAKING))
+    monkeypatch.setattr(Making, "usual", classmethod(lambda cls: import_module("fake_making").MAKING))
 
 
 @pytest.fixture
@@ -37,5 +35,5 @@ def place(tmp_path):
 @pytest.fixture
 def directory(place):
     """Return a run directory in which a process has left a report of three calls."""
-    replace_file(place.path / "1-0000000000000001.json", encode(counted(3)))
+    replace_file(place.path / "1-0000000000000001.json", encode(import_module("sample_reports").counted(3)))
     return place.path

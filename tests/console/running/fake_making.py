@@ -1,4 +1,4 @@
-"""Observers and views for the tests of what runs them: they count, remember and show how many reports they have seen."""
+"""Observers and views for the tests of what runs them: they count, remember and show the reports they have seen."""
 
 import os
 
