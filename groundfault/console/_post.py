@@ -202,8 +202,9 @@ class Post:
         ``now``: seconds since the epoch; ``steady``: those of a clock that is never set.
         """
         try:
+            self.place.check()
             seen = os.lstat(self.place.path / VIEW)
-        except OSError:
+        except (OSError, RunDirError):
             return None
         mark = seen.st_ino, seen.st_mtime_ns, seen.st_size
         if mark != self._mark:
