@@ -45,6 +45,7 @@ _KEEP_S: Final = 10.0  # how often what is remembered is written
 _FIRST_S: Final = 2.0  # so long who asks waits for the first view
 _FAREWELL_S: Final = 1.0  # so long the end of the process waits for the last one
 _ASKED_S: Final = 60.0  # so long after a question somebody is looking
+_LEAVE_S: Final = 5.0  # so long nobody must record before who has forked does so again
 _LOOK_AROUND_S: Final = 30.0  # how often it looks for processes like this one
 _FEW: Final = 3
 
@@ -94,7 +95,7 @@ class Recorder:
         self._observer: Observes | None = None  # of this process alone
         self._own: tuple[Report, float] | None = None
         self._sequence = 0
-        self._has_forked = False
+        self._left_at: float | None = None  # since when it leaves the recording to others, for it has forked
         self._asked_at = -inf
         self._kept_at = self._steady()
         self._looked_at = -inf
@@ -118,7 +119,7 @@ class Recorder:
 
     def stand_down(self) -> None:
         """Leave the recording to the children: this process has forked."""
-        self._has_forked = True
+        self._left_at = self._steady()
         self._wake.set()
 
     # --- beginning and end --------------------------------------------------------------------------------------------
@@ -238,16 +239,13 @@ class Recorder:
     def _stands_by(self, now: float, steady: float) -> bool:
         """Whether there is nothing to be made here; what another process has made is then shown."""
         if not self._posts:
-            if self._has_forked and steady - self._asked_at > _ASKED_S:
+            if self._left_at is not None and steady - self._asked_at > _ASKED_S:
                 self._newest, self._own, self._observer = None, None, None
                 self._ready.clear()
                 return True
             return False
-        if self._has_forked:
-            for post in self._posts:
-                if post.is_elected:
-                    self._try(post.keep)
-                    post.resign()
+        if self._left_at is not None:
+            self._leave()
         elif [post.elect() for post in self._posts] != [False]:
             return False
         if len(self._posts) > 1:
@@ -255,8 +253,11 @@ class Recorder:
         (post,) = self._posts
         found = post.found(now, steady)
         if found is None:
-            self._has_forked = False  # nobody else is at it, so this one may be, from the next turn on
+            if self._left_at is not None and steady - self._left_at > _LEAVE_S:
+                self._left_at = None  # nobody else is at it, so this one may be, from the next turn on
             return False
+        if self._left_at is not None:
+            self._left_at = steady
         post.observer = None
         post.sequence = found.sequence
         self._show(found.data)

@@ -263,6 +263,19 @@ def test_who_has_forked_leaves_it_to_others_and_comes_back_if_there_are_none(rec
     assert shown(first)["title"] == "first"
 
 
+def test_who_has_forked_waits_for_children_that_are_slow_to_begin(recorders, directory, clock):
+    first, second = recorders(directory, title="first"), recorders(directory, title="second")
+    first.stand_down()
+    for _ in range(5):
+        first.record()
+        assert shown(first)["title"] == "first"
+        assert not first._posts[0].is_elected
+        clock.advance(1.0)
+    second.record()
+    first.record()
+    assert shown(first)["title"] == "second"
+
+
 def test_without_a_directory_it_shows_this_process_alone(recorders, monkeypatch):
     monkeypatch.setattr(recording, "has_siblings", lambda: False)
     recorder = recorders()
