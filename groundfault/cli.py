@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from groundfault.advise import command as advise
+from groundfault.console import command as status
 from groundfault.doctor import command as doctor
 from groundfault.metrics import command as metrics
 from groundfault.servicemap import command as servicemap
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_to(commands)
     metrics.add_to(commands)
     servicemap.add_to(commands)
+    status.add_to(commands)
     add_settings(commands)
     return parser
 

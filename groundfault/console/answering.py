@@ -7,15 +7,17 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from groundfault.console.asking import JSON, Answer, Asked, plain
-from groundfault.console.guarding import Guard
+from groundfault.console.guarding import BasicAuth, Guard
 from groundfault.console.pages import SAFE, file_named, page
 from groundfault.events import note_internal_error
+from groundfault.metrics.app import takes_gzip
 
-__all__ = ["Console", "RefusedError", "Steers"]
+__all__ = ["LARGEST_BODY", "Console", "RefusedError", "Steers", "finished"]
 
 LARGEST_BODY: Final = 128 * 1024
 """Bytes of a request that are taken; a document of settings has 64 KiB at most."""
 
+_PACKED: Final = (("Content-Type", JSON), ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
 _NEVER_KEPT: Final = ("Cache-Control", "no-store")
 
 
@@ -57,30 +59,51 @@ class Console:
         report: Callable[[], bytes] | None = None,
         steers: Steers | None = None,
         live: str = "poll",
+        is_ready: Callable[[], bool] | None = None,
     ) -> None:
         self._view = view
         self._report = report
         self._steers = steers
         self.guard = guard
         self._live = live
+        self._is_ready = is_ready
+
+    def may_wait(self, asked: Asked) -> bool:
+        """Whether the answer may take longer than to look it up: not for an event loop."""
+        if self.guard.auth is not None and not isinstance(self.guard.auth, BasicAuth):
+            return True
+        path = asked.path.partition("?")[0]
+        if path.startswith("/settings") or path == "/report":
+            return True
+        return path == "/snapshot.json" and self._is_ready is not None and not self._is_ready()
+
+    def refused(self, asked: Asked) -> Answer | None:
+        """Return the answer to what is refused before its body is read, None if it is to be answered."""
+        try:
+            why = self.guard.refusal(asked)
+        except Exception as error:  # noqa: BLE001  who is let in by what does not work? nobody
+            note_internal_error("console", error)
+            why = plain(500, "internal error; see the log")
+        return None if why is None else finished(asked, why)
 
     def answer(self, asked: Asked) -> Answer:
         """Return the answer. Never raises an Exception."""
+        return self.refused(asked) or self.answered(asked)
+
+    def answered(self, asked: Asked) -> Answer:
+        """Return the answer to what was not refused. Never raises an Exception."""
         try:
-            status, headers, body = self.guard.refusal(asked) or self._answered(asked)
-        except RefusedError as refused:
-            status, headers, body = _json(refused.status, {"errors": refused.lines, **refused.more})
+            given = self._said(asked)
         except Exception as error:  # noqa: BLE001  nothing of the service depends on this answer
             note_internal_error("console", error)
-            status, headers, body = plain(500, "internal error; see the log")
-        named = dict(headers)
-        if named.get("Content-Encoding") == "gzip" and "gzip" not in asked.headers.get("accept-encoding", ""):
-            body = gzip.decompress(body)
-            headers = tuple(pair for pair in headers if pair[0] != "Content-Encoding")
-        if "Cache-Control" not in named:
-            headers = (*headers, _NEVER_KEPT)
-        length = () if status == 304 else (("Content-Length", str(len(body))),)  # noqa: PLR2004  Not Modified
-        return Answer(status, (*headers, *SAFE, *length), b"" if asked.method == "HEAD" else body)
+            given = plain(500, "internal error; see the log")
+        return finished(asked, given)
+
+    def _said(self, asked: Asked) -> Answer:
+        try:
+            return self._answered(asked)
+        except RefusedError as refused:
+            return _json(refused.status, {"errors": refused.lines, **refused.more})
 
     def _answered(self, asked: Asked) -> Answer:  # noqa: PLR0911  one line for each thing there is
         path, _, query = asked.path.partition("?")
@@ -92,9 +115,9 @@ class Console:
         if path == "/":
             return page(mark, live=self._live)
         if path == "/snapshot.json":
-            return Answer(200, (("Content-Type", JSON), ("Content-Encoding", "gzip")), self._view())
+            return Answer(200, _PACKED, self._view())
         if path == "/report" and self._report is not None:
-            return Answer(200, (("Content-Type", JSON), ("Content-Encoding", "gzip")), self._report())
+            return Answer(200, _PACKED, self._report())
         if path == "/settings.json":
             return _json(200, {"steers": self.guard.steers, **self._steering.shown(query)})
         if path.startswith("/page/"):
@@ -121,6 +144,19 @@ class Console:
         if not isinstance(said, dict):
             raise RefusedError(400, "the body must be a JSON object")
         return _json(200, work(said))
+
+
+def finished(asked: Asked, given: Answer) -> Answer:
+    """Return the answer with the headers that every one has, and in the coding that is taken."""
+    status, headers, body = given
+    named = dict(headers)
+    if named.get("Content-Encoding") == "gzip" and not takes_gzip(asked.headers.get("accept-encoding", "")):
+        body = gzip.decompress(body)
+        headers = tuple(pair for pair in headers if pair[0] != "Content-Encoding")
+    if "Cache-Control" not in named:
+        headers = (*headers, _NEVER_KEPT)
+    length = () if status == 304 else (("Content-Length", str(len(body))),)  # noqa: PLR2004  Not Modified
+    return Answer(status, (*headers, *SAFE, *length), b"" if asked.method == "HEAD" else body)
 
 
 def _json(status: int, value: Mapping[str, Any]) -> Answer:

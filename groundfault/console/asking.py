@@ -12,7 +12,10 @@ TEXT: Final = "text/plain; charset=utf-8"
 class Asked(NamedTuple):
     """``path`` is below where the console is mounted, and begins with ``/`` unless it is empty; headers in lower case.
 
+    A ``?`` in the path begins the query; one that is part of the path itself stays encoded, as ``%3F``.
+    What came several times among the headers has a comma between.
     ``body``: what came with it, ``None`` if that was more than is taken. ``root``: where the console is mounted.
+    ``unix``: whether it came over a unix socket.
     """
 
     method: str
@@ -20,6 +23,7 @@ class Asked(NamedTuple):
     headers: Mapping[str, str]
     body: bytes | None = b""
     root: str = ""
+    unix: bool = False
 
 
 class Answer(NamedTuple):

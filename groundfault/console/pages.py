@@ -32,13 +32,17 @@ _KINDS: Final = {
 
 
 @cache
-def _content(name: str, live: str) -> tuple[bytes, bytes, str] | None:
-    """Return a file, the same compressed, and its mark; None if there is none of that name."""
-    place = files("groundfault.console") / "page" / name
-    if name.rpartition(".")[2] not in _KINDS or not place.is_file():
-        return None
-    body = place.read_bytes().replace(b"{{live}}", live.encode())
-    return body, gzip.compress(body, 9, mtime=0), f'"{sha256(body).hexdigest()[:16]}"'
+def _names() -> frozenset[str]:
+    """Return the names of the files there are. What is asked for is looked up here, and never in the file system."""
+    place = files("groundfault.console") / "page"
+    return frozenset(each.name for each in place.iterdir() if each.is_file() and each.name.rpartition(".")[2] in _KINDS)
+
+
+@cache
+def _content(name: str, live: str) -> tuple[bytes, str]:
+    """Return a file, compressed, and its mark: a weak one, for it is that of what was not compressed, too."""
+    body = (files("groundfault.console") / "page" / name).read_bytes().replace(b"{{live}}", live.encode())
+    return gzip.compress(body, 9, mtime=0), f'W/"{sha256(body).hexdigest()[:16]}"'
 
 
 def page(asked_mark: str | None = None, *, live: str = "poll") -> Answer:
@@ -48,18 +52,23 @@ def page(asked_mark: str | None = None, *, live: str = "poll") -> Answer:
 
 def file_named(name: str, asked_mark: str | None = None) -> Answer:
     """Return a file of the page, or 404. ``asked_mark``: If-None-Match."""
-    if "/" in name or name == "index.html":
+    if name == "index.html":
         return plain(404, "no such file")
     return _sent(name, asked_mark, "")
 
 
 def _sent(name: str, asked_mark: str | None, live: str) -> Answer:
-    content = _content(name, live)
-    if content is None:
+    if name not in _names():
         return plain(404, "no such file")
-    _, compressed, mark = content
+    compressed, mark = _content(name, live)
     same = (("ETag", mark), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"))
-    if asked_mark == mark:
+    if asked_mark is not None and _is_among(mark, asked_mark):
         return Answer(304, same, b"")
     kind = ("Content-Type", _KINDS[name.rpartition(".")[2]])
     return Answer(200, (kind, ("Content-Encoding", "gzip"), *same), compressed)
+
+
+def _is_among(mark: str, asked: str) -> bool:
+    """Whether who asks has the file already. ``asked``: a list of marks, or ``*``."""
+    bare = mark.removeprefix("W/")
+    return any(each.strip().removeprefix("W/") in {bare, "*"} for each in asked.split(","))

@@ -6,6 +6,7 @@ What the checksum fits was written as below, so it is not looked at value by val
 """
 
 import json
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, cast
 from zlib import crc32
@@ -150,12 +151,17 @@ def _decoded_command(  # noqa: PLR0917  in the order in which they are written
 
 
 def _decoded_settings(said: list[float | None] | int) -> dict[str, float]:
-    values = said if isinstance(said, list) else ()
+    return _named_settings(tuple(said)) if isinstance(said, list) else {}
+
+
+@lru_cache(maxsize=1024)
+def _named_settings(values: tuple[float | None, ...]) -> dict[str, float]:
+    """Return settings by name: the same for all commands that have the same ones, for nobody changes it."""
     return {name: value for name, value in zip(SHOWN, values, strict=False) if value is not None}
 
 
 def _decoded_histogram(flat: list[Any]) -> Histogram:
-    made = Histogram()
+    made = Histogram.__new__(Histogram)  # thousands of these are made for a scrape
     made.sum_s = flat[0]
     made.buckets = dict(zip(flat[1::2], flat[2::2], strict=True))
     return made

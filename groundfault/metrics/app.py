@@ -25,7 +25,7 @@ from groundfault.metrics.writer import scrape, start
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Answer", "MetricsApp", "WSGIMetricsApp", "answered", "warn_if_alone"]
+__all__ = ["Answer", "MetricsApp", "WSGIMetricsApp", "answered", "has_siblings", "takes_gzip", "warn_if_alone"]
 
 _log = logging.getLogger("groundfault")
 
@@ -57,13 +57,14 @@ def answered(pull: Callable[[], Report], accept: str, accept_encoding: str) -> A
         note_internal_error("metrics", error)
         return Answer.of(_UNAVAILABLE, _PLAIN, b"internal error; see the log\n")
     kind = OPENMETRICS if openmetrics else TEXT
-    if _takes_gzip(accept_encoding):
+    if takes_gzip(accept_encoding):
         # Level 1: a twentieth of the size, for a tenth of the time of the usual level.
         return Answer.of("200 OK", kind, gzip.compress(body, 1, mtime=0), ("Content-Encoding", "gzip"), _VARY)
     return Answer.of("200 OK", kind, body, _VARY)
 
 
-def _takes_gzip(accept_encoding: str) -> bool:
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether who sent that header takes what was compressed with gzip."""
     for each in accept_encoding.lower().split(","):
         coding, _, weight = each.partition(";")
         if coding.strip() == "gzip":
@@ -164,7 +165,7 @@ _warned: Final[set[int]] = set()  # the process that has
 
 def warn_if_alone(*, several: bool = False) -> None:
     """Log once that each scrape shows one process alone, if there are ``several`` or seem to be."""
-    if os.getpid() in _warned or not (several or _has_siblings()):
+    if os.getpid() in _warned or not (several or has_siblings()):
         return
     _warned.add(os.getpid())
     _log.warning(
@@ -175,7 +176,7 @@ def warn_if_alone(*, several: bool = False) -> None:
     )
 
 
-def _has_siblings() -> bool:
+def has_siblings() -> bool:
     """Whether this looks like one of several workers: as multiprocessing makes them, or one of like children."""
     if parent_process() is not None or os.environ.get("WEB_CONCURRENCY", "1") not in {"", "0", "1"}:
         return True

@@ -112,7 +112,8 @@ class CommandReport:
             self.limit = None if self.limit is None or other.limit is None else self.limit + other.limit
             self.admitted_share = min(self.admitted_share, other.admitted_share)
             self.settings = other.settings
-            _add(self.modes, other.modes)
+            if other.modes:
+                _add(self.modes, other.modes)
         self.active += other.active
         self.saturated += other.saturated
         self.unhealthy += other.unhealthy

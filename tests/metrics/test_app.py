@@ -166,7 +166,7 @@ def test_it_takes_part_in_a_lifespan_and_in_nothing_else_but_http(directory):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_one_of_several_without_a_directory_warns_once(caplog, monkeypatch, several):
-    monkeypatch.setattr(app, "_has_siblings", lambda: False)
+    monkeypatch.setattr(app, "has_siblings", lambda: False)
     made = WSGIMetricsApp()
     with caplog.at_level(logging.WARNING, "groundfault"):
         for _ in range(2):
@@ -179,18 +179,18 @@ def test_one_of_several_without_a_directory_warns_once(caplog, monkeypatch, seve
 def test_several_are_told_by_the_number_of_workers(monkeypatch, workers, several):
     monkeypatch.setattr(os, "getppid", lambda: 0)
     monkeypatch.setenv("WEB_CONCURRENCY", workers)
-    assert app._has_siblings() is several
+    assert app.has_siblings() is several
 
 
 SIBLINGS = """
 import os, sys, time
-from groundfault.metrics.app import _has_siblings
+from groundfault.metrics.app import has_siblings
 children = []
 for _ in range(int(sys.argv[1])):
     child = os.fork()
     if not child:
         time.sleep(0.2)
-        os.write(1, str(_has_siblings()).encode() + bytes([10]))  # in one piece
+        os.write(1, str(has_siblings()).encode() + bytes([10]))  # in one piece
         time.sleep(0.3)
         os._exit(0)
     children.append(child)
