@@ -9,7 +9,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from groundfault._histogram import BOUNDS_S, Histogram
@@ -31,11 +31,13 @@ LONGEST_NAME: Final = 200
 
 MAX_PROCESSES: Final = 2000
 _MAX_KINDS: Final = 40  # outcomes, states, moves, modes: the vocabulary has fewer
+_MOST_VERSIONS: Final = 100
 _MAX_NUMBER: Final = 2**63
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _BUCKETS: Final = frozenset(range(len(BOUNDS_S) + 1))
 _INT: Final = frozenset({int})
 _NUMBER: Final = frozenset({int, float})
+_LATEST: Final = 253402300799.0  # the last second of the year 9999
 _GZIP: Final = 31  # the window of zlib that means a gzip header
 
 K = TypeVar("K")
@@ -99,18 +101,21 @@ def accepted(data: bytes) -> Arrival:
     try:
         report = decode(said)
         check(report)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UnreadableError(str(error) if isinstance(error, CodingError) else "it is no report", host) from None
     named = _first_text(said.get("title"), *(process.service for process in report.processes))
-    sent_at = said.get("sent_at")
     return Arrival(
         host,
         clean(named or UNKNOWN),
         clean(_first_text(said.get("directory")) or ""),
         clean(released) if (released := _first_text(said.get("release"))) else None,
-        float(sent_at) if type(sent_at) in _NUMBER and math.isfinite(sent_at) else None,
+        _moment(said.get("sent_at")),
         _named_well(bounded(report)),
     )
+
+
+def _moment(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value < _LATEST else None
 
 
 def _first_text(*values: object) -> str | None:
@@ -168,9 +173,12 @@ def check(report: Report) -> None:
 
 
 def _check_command(command: CommandReport, counts: list[Any], numbers: list[Any]) -> None:
-    kinds = (command.calls, command.durations, command.fallbacks, command.moves, command.states, command.modes)
+    kinds: list[dict[str, Any]] = [command.calls, command.durations, command.fallbacks, command.moves]
+    kinds += (command.states, command.modes)
     if max(map(len, kinds)) > _MAX_KINDS:
         raise CodingError(f"it is no report: a command must have at most {_MAX_KINDS} outcomes, states or modes")
+    if max(map(len, chain.from_iterable(kinds)), default=0) > LONGEST_NAME:
+        raise CodingError(f"it is no report: an outcome, state or mode must have at most {LONGEST_NAME} characters")
     counts += command.calls.values()
     counts += command.states.values()
     counts += command.fallbacks.values()
@@ -195,10 +203,12 @@ def _check_processes(report: Report, counts: list[Any], numbers: list[Any]) -> N
     for process in report.processes:
         counts.append(process.pid)
         numbers.append(process.written_at)
-        if not (process.service is None or isinstance(process.service, str)):
+        named: Any = process.service  # nobody has looked at it yet, whatever its type says
+        if not (named is None or isinstance(named, str)):
             raise CodingError("it is no report: a service must be a text")
         for store, version, age_s in process.settings:
-            if not isinstance(store, str) or not (version is None or isinstance(version, str)):
+            given: list[Any] = [store, "" if version is None else version]
+            if not all(isinstance(each, str) for each in given):
                 raise CodingError("it is no report: a store's version must be a text")
             numbers += (each for each in (age_s,) if each is not None)
 
@@ -226,11 +236,14 @@ def _named_well(report: Report) -> Report:
     for server in list(report.servers.values()):
         server.callers = _cleaned(server.callers)
         server.requests = _cleaned(server.requests)
+        server.signals, server.modes = _cut(server.signals), _cut(server.modes)
     if not _is_clean(report.servers):
         servers, report.servers = report.servers, {}
         for server in servers.values():
             server.service = clean(server.service)
             report.servers.setdefault(server.service, server)
+    for store in report.stores.values():
+        store.versions = _cut(store.versions)
     if not _is_clean(report.stores):
         stores, report.stores = report.stores, {}
         for store in stores.values():
@@ -241,11 +254,17 @@ def _named_well(report: Report) -> Report:
     return report
 
 
+def _cut(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the same under clean names, a hundred of them at most."""
+    return {clean(name): times for name, times in islice(counts.items(), _MOST_VERSIONS)}
+
+
 def _cleaned(counts: Mapping[K, Any]) -> dict[K, Any]:
     """Return the same under keys of clean names. Of two that become one, the last counts."""
-    if _is_clean(chain.from_iterable(counts)):  # type: ignore[call-overload]  # the keys are tuples of names
+    keys: Any = counts  # tuples of names, as long as they may be
+    if _is_clean(chain.from_iterable(keys)):
         return dict(counts)
-    return {tuple(map(clean, key)): value for key, value in counts.items()}  # type: ignore[misc, call-overload]  # as above
+    return {tuple(map(clean, key)): counts[key] for key in keys}  # type: ignore[misc]  # as above
 
 
 class Names:

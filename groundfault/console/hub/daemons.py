@@ -20,7 +20,10 @@ class BusyError(Exception):
 
 
 class Daemons(Executor):
-    """Up to ``threads`` of them, and ``waiting`` calls that wait for one. ``busy_s``: CPU that their calls have used."""
+    """Up to ``threads`` of them, and ``waiting`` calls that wait for one.
+
+    ``busy_s``: the seconds of CPU that their calls have used.
+    """
 
     def __init__(self, name: str, *, threads: int, waiting: int) -> None:
         self._name: Final = name

@@ -94,14 +94,14 @@ class Keeper:
         return named if len(named) <= _LONGEST_ID else f"{self._run}|{sha256(name.encode()).hexdigest()}"
 
     def _bound(self) -> None:
-        beyond = [*list(self._points)[:-MAX_POINTS], *list(self._episodes)[:-MAX_EPISODES]]
-        for key in beyond:
-            if isinstance(key, str):
-                del self._episodes[key]
-            else:
-                del self._points[key]
-        if beyond:
-            self._lost += len(beyond)
+        old_points = list(self._points)[:-MAX_POINTS]
+        old_episodes = list(self._episodes)[:-MAX_EPISODES]
+        for slot in old_points:
+            del self._points[slot]
+        for name in old_episodes:
+            del self._episodes[name]
+        if old_points or old_episodes:
+            self._lost += len(old_points) + len(old_episodes)
             self._lost_at = self._clock()
 
     def unknown(self) -> list[str]:

@@ -70,7 +70,10 @@ class _Server(uvicorn.Server):
 
 
 class Hub:
-    """One hub. Raises SettingsError for options that make no sense, ImportError where a database's driver is missing."""
+    """One hub.
+
+    Raises SettingsError for options that make no sense, ImportError where a database's driver is missing.
+    """
 
     def __init__(self, options: HubOptions, *, seeing: Seeing | None = None) -> None:
         self._options = options

@@ -6,7 +6,7 @@ for a time. A body that ends before it is whole is not looked at: it is dropped,
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -114,28 +114,23 @@ class _Answering:
         """Take a report."""
         peer = _peer(request)
         refused = self._parts.gate.refusal(_asked(request), peer)
+        if refused is None and self._pushes >= self._parts.most_pushes:
+            self._parts.watch.note("a report was not taken: too many are being read already")
+            refused = plain(503, f"{self._parts.most_pushes} reports are being read already")
         if refused is not None:
             return _response(refused)
-        if self._pushes >= self._parts.most_pushes:
-            self._parts.watch.note("a report was not taken: too many are being read already")
-            return _said(503, f"{self._parts.most_pushes} reports are being read already")
         self._pushes += 1
         try:
             body = await _body(request, LARGEST_SENT)
             await self._on(self._parts.mill, partial(self._parts.watch.receive, body, peer))
-        except _HalfError as error:
+        except (_HalfError, _LargeError) as error:
             self._parts.watch.note(f"a report from {peer} was dropped: {error}")
-            return _said(408, str(error))
-        except _LargeError as error:
-            self._parts.watch.note(f"a report from {peer} was dropped: {error}")
-            return _said(413, str(error))
-        except UnreadableError as error:
-            return _said(422, str(error))
-        except FullError as error:
-            return _said(error.status, str(error))
-        except (BusyError, TimeoutError):
+            return _failed(error)
+        except (BusyError, TimeoutError) as error:
             self._parts.watch.note("a report was not taken: this hub cannot keep up")
-            return _said(503, "this hub cannot keep up")
+            return _failed(error)
+        except (UnreadableError, FullError) as error:
+            return _failed(error)
         finally:
             self._pushes -= 1
         return Response(status_code=204, headers=dict((_NEVER_KEPT, *SAFE)))
@@ -178,11 +173,7 @@ class _Answering:
             return _response(refused)
         try:
             return _response(await self._on(self._parts.answers, partial(self._history, asked)))
-        except RefusedError as error:
-            return _said(error.status, *error.lines)
-        except StoreError as error:
-            return _said(503, str(error))
-        except (BusyError, TimeoutError) as error:
+        except (RefusedError, StoreError, BusyError, TimeoutError) as error:
             return _failed(error)
 
     def _history(self, asked: Asked) -> Answer:
@@ -202,7 +193,7 @@ class _Answering:
         }
         return _json(200, said)
 
-    async def listen(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def listen(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Stream what happens."""
         parts = self._parts
         request = Request(scope)
@@ -212,7 +203,7 @@ class _Answering:
         if refused is None and parts.streams.is_full:
             refused = plain(503, f"{MAX_STREAMS} pages listen already; ask for snapshot.json instead")
         if refused is not None:
-            await _response(refused)(dict(scope), receive, send)
+            await _response(refused)(scope, receive, send)
             return
         await parts.streams.serve(receive, send, _STREAM_HEADERS)
 
@@ -228,7 +219,7 @@ class _Events:
         self._answering = answering
         self._parts = parts
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await self._answering.listen(scope, receive, send)
 
 
@@ -271,11 +262,17 @@ async def _body_or_none(request: Request, most: int) -> bytes | None:
 
 
 def _failed(error: Exception) -> Response:
-    if isinstance(error, _HalfError):
-        return _said(408, str(error))
-    if isinstance(error, BusyError):
-        return _said(503, str(error))
-    return _said(504, f"no answer within {ANSWER_S:g} s")
+    """Return the answer that says why there is no other one."""
+    if isinstance(error, TimeoutError):
+        return _said(504, f"no answer within {ANSWER_S:g} s")
+    if isinstance(error, RefusedError):
+        return _said(error.status, *error.lines)
+    if isinstance(error, FullError):
+        return _said(error.status, str(error))
+    return _said(_STATUS.get(type(error), 503), str(error))
+
+
+_STATUS: Final[dict[type[Exception], int]] = {_HalfError: 408, _LargeError: 413, UnreadableError: 422}
 
 
 def _said(status: int, *lines: str) -> Response:

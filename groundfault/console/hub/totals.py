@@ -71,7 +71,7 @@ def has_fallen(later: Report, earlier: Report) -> bool:
     for key, before in earlier.commands.items():
         command = mine.get(key)
         if command is None:
-            if before.calls:
+            if any(before.calls.values()):
                 return True
             continue
         if (

@@ -21,7 +21,7 @@ from groundfault.events import note_internal_error
 
 __all__ = ["Keeps", "Watch"]
 
-MAX_TIMELINE: Final = 300
+MAX_TIMELINE: Final = 500
 _NUMBER: Final = re.compile(r"\b\d{7,18}\b")  # a process as observers know it: 2^22 and above
 _SAID_S: Final = 60.0  # so long it is said that something went wrong with what was sent
 _MAX_NOTES: Final = 200
