@@ -136,8 +136,9 @@ class Keeper:
     def _run_on(self) -> None:
         while True:
             self._wake.clear()
+            last = self._ending.is_set()  # looked at before the turn: what came until the end is in it
             succeeded = self.turn()
-            if self._ending.is_set() or self._off:
+            if last or self._off:
                 break
             if succeeded:
                 self._wake.wait()

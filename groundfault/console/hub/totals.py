@@ -4,6 +4,8 @@ A difference is a Report too, whose numbers may be below zero. It stands for not
 """
 
 from collections.abc import Mapping
+from itertools import repeat
+from operator import ge
 from typing import Final, TypeVar
 
 from groundfault._histogram import Histogram
@@ -108,8 +110,8 @@ def is_within(part: Report, later: Report, earlier: Report) -> bool:
 
 
 def _is_less(now: Mapping[K, int], before: Mapping[K, int]) -> bool:
-    known = now.get
-    return any(known(key, 0) < times for key, times in before.items())
+    # In words of C: fifty hosts have a hundred thousand of these numbers, each second.
+    return not all(map(ge, map(now.get, before, repeat(0)), before.values()))
 
 
 def _are_less(now: Mapping[str, Histogram], before: Mapping[str, Histogram]) -> bool:
