@@ -3,13 +3,14 @@
 import asyncio
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from types import FrameType
+from typing import Final
 
 import uvicorn
 
@@ -39,6 +40,7 @@ _LEAST_SHARE: Final = 0.15  # of it that is left for views, whatever comes in
 _WORTH_SAYING: Final = 1.1
 _FAREWELL_S: Final = 0.5
 _GRACE_S: Final = 1  # uvicorn's: whole seconds
+_INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,25 @@ class _Server(uvicorn.Server):
     """Ends what has no end before it waits for everything to end."""
 
     streams: Streams | None = None
+    ended_by: int | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals for oneself, and do not raise them again: there is still something to be kept afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note which signal it was."""
+        self.ended_by = sig
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self.streams is not None:
@@ -116,6 +137,7 @@ class Hub:
             stores=self._stores,
         )
         self._hosts: dict[Address, str] = {}
+        self._server: _Server | None = None
 
     async def _whole(self, edition: Edition) -> bytes:
         try:
@@ -137,9 +159,19 @@ class Hub:
                 timeout_keep_alive=15,
                 timeout_graceful_shutdown=_GRACE_S,
             )
-            server = _Server(config)
+            self._server = server = _Server(config)
             server.streams = self.streams
             await server.serve(sockets=[listener])
+
+    @property
+    def ended_by(self) -> int | None:
+        """The signal that ended it, None if none has."""
+        return None if self._server is None else self._server.ended_by
+
+    def stop(self) -> None:
+        """Have it end. May be called from any thread."""
+        if self._server is not None:
+            self._server.should_exit = True
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -219,21 +251,13 @@ def listening(host: str, port: int) -> socket.socket:
 
 def run(hub: Hub, listener: socket.socket) -> int:
     """Run the hub until SIGINT or SIGTERM; return the exit code."""
-
-    def leave(*_: Any) -> None:
-        sys.exit(0)
-
-    before = signal.signal(signal.SIGTERM, leave)  # which uvicorn hands on when everything has ended
     try:
         asyncio.run(hub.serve(listener))
-    except KeyboardInterrupt:
-        return 130
-    except SystemExit:
-        return 0
+    except KeyboardInterrupt:  # before it served
+        return _INTERRUPTED
     finally:
-        signal.signal(signal.SIGTERM, before)
         listener.close()
-    return 0
+    return _INTERRUPTED if hub.ended_by == signal.SIGINT else 0
 
 
 def _stores_of(store: SettingsStore | None) -> Stores | None:
