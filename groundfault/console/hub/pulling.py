@@ -5,6 +5,7 @@ redirect is followed, no proxy is asked, and the answer is a report or it is not
 """
 
 import asyncio
+import os
 import ssl
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable
@@ -80,11 +81,19 @@ async def fetch(address: Address, *, largest: int = LARGEST_SENT, longest_s: flo
     except TimeoutError:
         raise NoAnswerError(f"no answer within {longest_s:g} s") from None
     except OSError as error:
-        raise NoAnswerError((error.strerror or str(error) or type(error).__name__)[:_SHOWN]) from None
+        raise NoAnswerError(_spoken(error)[:_SHOWN]) from None
     except (asyncio.IncompleteReadError, EOFError):
         raise NoAnswerError("its answer ended before it was whole") from None
     except (asyncio.LimitOverrunError, ValueError):
         raise NoAnswerError("its answer is no HTTP") from None
+
+
+def _spoken(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or type(error).__name__}"
+    # asyncio's own text names the address, which is said already.
+    named = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+    return named or str(error) or type(error).__name__
 
 
 async def _fetched(address: Address, largest: int) -> bytes:

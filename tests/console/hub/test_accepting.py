@@ -128,6 +128,8 @@ def test_hostile_names_are_cut_and_cleaned():
     assert all("\ufffd" in resource or resource == "db" for _, resource, _ in arrival.report.edges)
 
 
-@pytest.mark.parametrize(("name", "known"), [("web-1.eu_2", True), ("", False), ("a" * 65, False), ("ä", False), (3, False)])
+@pytest.mark.parametrize(
+    ("name", "known"), [("web-1.eu_2", True), ("", False), ("a" * 65, False), ("ä", False), (3, False)]
+)
 def test_what_a_host_may_be_called(name, known):
     assert is_host(name) is known

@@ -7,7 +7,7 @@ import pytest
 
 from groundfault.console.hub import command
 
-TOKEN = "of-the-hosts-0123456789"
+TOKEN = "of-the-hosts-0123456789"  # noqa: S105  it opens nothing but this test's hub
 
 
 class Stopped(Exception):  # noqa: N818  it is no error that a test stops here

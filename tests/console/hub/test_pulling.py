@@ -1,8 +1,7 @@
 """Asking consoles: whatever answers, or does not, it ends in time with a report or with a reason."""
 
 import asyncio
-import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from hub_reports import pushed
@@ -19,9 +18,11 @@ async def console(answer, *, asked=None, hold=False):
     ended = asyncio.Event()
 
     async def serve(reader, writer):
-        head = await reader.readuntil(b"\r\n\r\n")
-        if asked is not None:
-            asked.append(head.decode())
+        with suppress(TimeoutError):  # whoever begins with TLS sends something else first
+            async with asyncio.timeout(0.5):
+                head = await reader.readuntil(b"\r\n\r\n")
+            if asked is not None:
+                asked.append(head.decode())
         writer.write(answer)
         if hold:
             await ended.wait()
@@ -47,7 +48,9 @@ def chunked(*parts):
 
 
 @pytest.mark.parametrize(
-    "said", [answer(), answer(length=False), chunked(REPORT[:100], REPORT[100:])], ids=["length", "until-closed", "chunks"]
+    "said",
+    [answer(), answer(length=False), chunked(REPORT[:100], REPORT[100:])],
+    ids=["length", "until-closed", "chunks"],
 )
 def test_a_report_comes_as_it_was_sent_and_the_question_says_who_asks(said):
     async def main():
@@ -112,9 +115,8 @@ def test_nobody_there_and_no_such_name_and_no_tls_are_reasons_too():
             return await why(address_of(f"http://{netloc}")), await why(address_of(f"https://{other}"))
 
     nobody, plain = asyncio.run(main())
-    assert "refused" in nobody.lower()
-    assert plain
-    assert ssl.OPENSSL_VERSION not in plain
+    assert nobody == "Connection refused"
+    assert plain.startswith("TLS: ")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from groundfault.console.hub.difference import applied
 from groundfault.console.hub.pulling import address_of
 from groundfault.console.hub.running import Hub, HubOptions, listening
 
-TOKEN = "of-the-hosts-0123456789"
+TOKEN = "of-the-hosts-0123456789"  # noqa: S105  it opens nothing but this test's hub
 BOUND_S = 20.0
 
 pytestmark = pytest.mark.e2e
@@ -217,7 +217,9 @@ def test_more_reports_at_once_than_may_be_are_refused(hub, monkeypatch):
         for _ in range(serving.MAX_PUSHES):
             line = socket.create_connection(("127.0.0.1", hub.port))
             waiting.append(line)
-            line.sendall(f"POST /push HTTP/1.1\r\nHost: x\r\n{wire.TOKEN}: {TOKEN}\r\nContent-Length: 9\r\n\r\n".encode())
+            line.sendall(
+                f"POST /push HTTP/1.1\r\nHost: x\r\n{wire.TOKEN}: {TOKEN}\r\nContent-Length: 9\r\n\r\n".encode()
+            )
         end = monotonic() + BOUND_S
         while (status := hub.push({"get": 1}, host="web-7")) != 503:
             assert monotonic() < end, status
@@ -236,7 +238,7 @@ def test_without_a_token_only_this_machine_pushes_and_no_page():
 
 
 def test_people_are_asked_for_the_password_and_hosts_are_not():
-    with served(password="open", token=TOKEN) as hub:
+    with served(password="open", token=TOKEN) as hub:  # noqa: S106  as above
         for path in ("/", "/snapshot.json", "/events", "/history.json"):
             status, headers, _ = hub.ask("GET", path)
             assert (status, headers["www-authenticate"][:5]) == (401, "Basic")

@@ -54,7 +54,10 @@ def test_a_view_holds_all_hosts_and_says_whose_each_process_is(watch, clock):
         ("web-2", 7, "topps"),
         ("web-2", 8, "saber"),
     }
-    assert [(row["host"], row["services"]) for row in view["hosts"]] == [("web-1", ["topps"]), ("web-2", ["saber", "topps"])]
+    assert [(row["host"], row["services"]) for row in view["hosts"]] == [
+        ("web-1", ["topps"]),
+        ("web-2", ["saber", "topps"]),
+    ]
 
 
 def test_the_timeline_tells_processes_by_the_ids_their_hosts_know(watch):
