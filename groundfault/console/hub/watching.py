@@ -22,7 +22,7 @@ from groundfault.events import note_internal_error
 __all__ = ["Keeps", "Watch"]
 
 MAX_TIMELINE: Final = 500
-_NUMBER: Final = re.compile(r"\b\d{7,18}\b")  # a process as observers know it: 2^22 and above
+_PROCESS: Final = re.compile(r"\bprocess (\d{7,18})\b")  # as observers know it: by 2^22 and above
 _SAID_S: Final = 60.0  # so long it is said that something went wrong with what was sent
 _MAX_NOTES: Final = 200
 _MAX_SAID: Final = 40
@@ -145,18 +145,27 @@ class Watch:
             row["host"], row["pid"] = self.sources.who(row["pid"])
         view["processes"] = rows
         view["timeline"] = [self._named(episode) for episode in view["timeline"]]
+        view["unknown"] = [self._spoken(line) for line in view["unknown"]]
+        view["headline"] = view["headline"].copy()
+        view["headline"]["words"] = self._spoken(view["headline"]["words"])
 
     def _named(self, episode: Episode) -> Episode:
         if episode["kind"] != "process":
             return episode
         named = episode.copy()  # the observer keeps its own
-        named["subject"] = _NUMBER.sub(self._spoken, named["subject"])
-        named["what"] = _NUMBER.sub(self._spoken, named["what"])
+        named["what"] = self._spoken(named["what"])
+        if named["subject"].isdecimal():
+            named["subject"] = self._spoken(f"process {named['subject']}").removeprefix("process ")
         return named
 
-    def _spoken(self, found: re.Match[str]) -> str:
-        host, pid = self.sources.who(int(found[0]))
-        return str(pid) if host is None else f"{pid} on {host}"
+    def _spoken(self, text: str) -> str:
+        """Return what observers say of processes, by the names that people know."""
+
+        def known(found: re.Match[str]) -> str:
+            host, pid = self.sources.who(int(found[1]))
+            return f"process {pid}" if host is None else f"process {pid} on {host}"
+
+        return _PROCESS.sub(known, text)
 
     def _complete(self, view: View) -> None:
         """Put what happened to hosts into the timeline, and what the database remembers of before."""

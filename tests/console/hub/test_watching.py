@@ -66,6 +66,7 @@ def test_the_timeline_tells_processes_by_the_ids_their_hosts_know(watch):
     episode = {"kind": "process", "subject": str(number), "what": f"process {number} has ended; its totals stay"}
     named = watch._named(episode)
     assert (named["subject"], named["what"]) == ("4003 on web-1", "process 4003 on web-1 has ended; its totals stay")
+    assert watch._spoken(f"process {number} of topps is silent") == "process 4003 on web-1 of topps is silent"
     assert watch._named({**episode, "kind": "circuit"})["subject"] == str(number)
 
 
