@@ -34,10 +34,14 @@ _inherited: list[object] = []
 class Database:
     """One database, by a URL or as an engine of the application's. ``table``: the one whose absence says that all are.
 
+    ``what``: what is kept in it, for errors to say.
     Raises SettingsError for a URL that makes no sense.
     """
 
-    def __init__(self, engine_or_url: Engine | URL | str, *, table: str, timeout_s: float) -> None:
+    def __init__(
+        self, engine_or_url: Engine | URL | str, *, table: str, timeout_s: float, what: str = "settings"
+    ) -> None:
+        self._what = what
         self.own: Final = not isinstance(engine_or_url, Engine)
         if isinstance(engine_or_url, Engine):
             _must_be_plain(engine_or_url.dialect)
@@ -158,7 +162,7 @@ class Database:
 
     def error(self, cause: object, kind: type[StoreError] = StoreError) -> StoreError:
         """Return the error that says so, without what may be secret."""
-        return kind(f"settings of {self.name}: {cause_of(cause, self._secrets)}")
+        return kind(f"{self._what} of {self.name}: {cause_of(cause, self._secrets)}")
 
     def nothing(self, cause: str) -> StoreError:
         """Return the error that says that nothing was ever stored, and what to do."""
