@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Final
 
 from groundfault.console.asking import Answer, plain
+from groundfault.console.lean import lean
 
 __all__ = ["SAFE", "file_named", "page"]
 
@@ -38,6 +39,8 @@ def _content(name: str, live: str) -> tuple[bytes, bytes, str] | None:
     if name.rpartition(".")[2] not in _KINDS or not place.is_file():
         return None
     body = place.read_bytes().replace(b"{{live}}", live.encode())
+    if name.endswith((".js", ".css")):
+        body = lean(body)
     return body, gzip.compress(body, 9, mtime=0), f'"{sha256(body).hexdigest()[:16]}"'
 
 

@@ -52,6 +52,9 @@ export function time(seconds) {
   return `${trim(seconds * 1e3)} ms`;
 }
 
+/** The same without parts of a second: 12.6 -> "13 s". */
+export const whole = (seconds) => (seconds < 1 ? `${Math.round(seconds)} s` : time(Math.round(seconds)));
+
 /** 0.034 -> "3.4 %". */
 export function share(value) {
   if (!known(value)) return "–";

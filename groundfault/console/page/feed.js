@@ -5,6 +5,7 @@ const PATIENCE_MS = 10_000;
 const HIDDEN_MS = 30_000;
 const LONGEST_MS = 15_000;
 const HUB_AGAIN_MS = 10_000;
+const TOLD_MS = 1300; // each telling is a frame: with a view is often enough
 
 /** Ask until the page is closed. ``take(view)`` gets what came, ``tell(state)`` is called at least once a second. */
 export function feed(take, tell) {
@@ -14,9 +15,11 @@ export function feed(take, tell) {
   let timer = 0;
   let asking = false;
   let close = null;
+  let told = 0;
 
   function came(view, age) {
-    const seen = `${view.sequence} ${view.made_at}`;
+    // What has no number of its own cannot be told from the one before, and counts as new.
+    const seen = view.sequence === undefined ? performance.now() : `${view.sequence} ${view.made_at}`;
     state.failure = null;
     state.failures = 0;
     state.interval = Math.max(1, view.interval_s || 1);
@@ -44,6 +47,11 @@ export function feed(take, tell) {
     const pause = state.failures ? Math.min(1000 * 2 ** (state.failures - 1), LONGEST_MS) : state.interval * 1000;
     const spent = state.failures ? 0 : performance.now() - began;
     plan(document.hidden ? Math.max(HIDDEN_MS, pause) : Math.max(pause - spent, 250));
+    say();
+  }
+
+  function say() {
+    told = performance.now();
     tell(state);
   }
 
@@ -57,7 +65,7 @@ export function feed(take, tell) {
     close = listen(
       (view) => {
         came(view, 0);
-        tell(state);
+        say();
       },
       () => {
         close = null;
@@ -71,7 +79,7 @@ export function feed(take, tell) {
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && close === null) look();
   });
-  setInterval(() => document.hidden || tell(state), 1000);
+  setInterval(() => document.hidden || performance.now() - told < TOLD_MS || say(), 1000);
   if (live) hear();
   else look();
 }

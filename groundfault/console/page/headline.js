@@ -1,5 +1,5 @@
 // The strip at the top: how bad it is, in words, and the seven numbers that say why.
-import { bar, count, make, mark, say, share, sign, sparkline, time, SIGNS, WORDS } from "./dom.js";
+import { bar, count, make, mark, say, share, sign, sparkline, time, whole, SIGNS, WORDS } from "./dom.js";
 import { ageOf, clock } from "./stale.js";
 
 const header = document.getElementById("headline");
@@ -44,7 +44,7 @@ function set(name, how, value, note, title = null) {
   say(beside, note);
 }
 
-const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : word.endsWith("s") ? "es" : "s"}`;
+const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 
 /** Show a view. */
 export function show(view) {
@@ -60,7 +60,7 @@ export function show(view) {
 
   curve.set(now.spark, now.bad, view.point_s);
   set("goodput", "ok", `${count(now.goodput_per_s)}/s`, `of ${count(now.rate_per_s)}/s`);
-  set("shed", now.shed_share > 0.01 ? "warn" : "ok", share(now.shed_share), now.shed_share > 0 ? "of the requests" : "nothing");
+  set("shed", now.shed_share >= 0.1 ? "bad" : now.shed_share >= 0.01 ? "warn" : "ok", share(now.shed_share), now.shed_share > 0 ? "of the requests" : "nothing");
   const over = now.wait_p99_s > now.threshold_s && now.threshold_s !== null;
   wait.set(now.wait_p99_s, now.threshold_s);
   set("wait", over ? "warn" : "ok", time(now.wait_p99_s), now.threshold_s === null ? "no threshold known" : `${over ? "over" : "of"} ${time(now.threshold_s)}`,
@@ -83,7 +83,7 @@ export function show(view) {
 }
 
 function version(now) {
-  if (now.behind) return `${plural(now.behind, "process")} behind for ${time(now.lag_s)}`;
+  if (now.behind) return `${count(now.behind)} behind for ${time(now.lag_s)}`;
   return now.version === null ? "no store" : "all run it";
 }
 
@@ -91,5 +91,5 @@ function version(now) {
 export function aged(state) {
   if (shown === null) return;
   mark(age, "title", `made at ${clock(shown.made_at)}, two-minute curves, counts of the last ${time(shown.window_s)}`);
-  say(age, `${clock(shown.made_at)} · ${time(Math.round(ageOf(state)))} old`);
+  say(age, `${clock(shown.made_at)} · ${whole(ageOf(state))} old`);
 }

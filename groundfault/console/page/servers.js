@@ -70,14 +70,15 @@ function made() {
     say(modes, special);
     modes.hidden = !special;
     curve.set(row.spark, row.bad, view.point_s);
-    facts.rate.set(`${count(row.rate_per_s)}/s`, `${count(row.processes)} ${row.processes === 1 ? "process" : "processes"}`);
+    facts.rate.set(`${count(row.rate_per_s)}/s`);
+    mark(facts.rate.root, "title", `in ${count(row.processes)} ${row.processes === 1 ? "process" : "processes"}`);
     facts.good.set(`${count(row.goodput_per_s)}/s`, row.abandoned ? `${count(row.abandoned)} abandoned` : "");
     facts.shed.set(share(row.shed_share), row.shed_share > 0 ? byWhat(row) : "", row.shed_share > 0.01 ? row.level : null);
     mark(facts.shed.root, "title", row.shed_share > 0 ? byWhat(row) : null);
     const over = row.threshold_s !== null && row.wait_p99_s > row.threshold_s;
     wait.set(row.wait_p99_s, row.threshold_s);
     facts.wait.set(`${time(row.wait_p50_s)} · ${time(row.wait_p99_s)}`,
-      `threshold ${time(row.threshold_s)}, deadline ${time(row.deadline_s)}`, over ? "warn" : null);
+      `${over ? "over" : "of"} ${time(row.threshold_s)}, deadline ${time(row.deadline_s)}`, over ? "warn" : null);
     facts.flight.set(count(row.in_flight), "");
     queue.set(row.backlog, row.backlog_limit);
     facts.queue.set(row.backlog === null ? "–" : count(row.backlog), row.backlog === null ? "not seen" : `of ${count(row.backlog_limit)}`,

@@ -1,5 +1,5 @@
 // Says when what is shown is not new: how old it is, why, and when it is new again.
-import { say, time } from "./dom.js";
+import { say, whole } from "./dom.js";
 
 const STAY_MS = 4000;
 const ROUNDING_S = 1.5; // the Date of an answer has whole seconds
@@ -13,7 +13,9 @@ let goodUntil = 0;
 reload.addEventListener("click", () => location.reload());
 document.addEventListener("visibilitychange", () => (visibleAt = performance.now()));
 
-export const clock = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleTimeString() : "an unknown time");
+const times = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }); // making one takes milliseconds
+
+export const clock = (seconds) => (seconds ? times.format(seconds * 1000) : "an unknown time");
 
 /** How many seconds old the newest view is. */
 export const ageOf = (state) => state.age + (performance.now() - state.newAt) / 1000;
@@ -39,7 +41,7 @@ export function tell(state) {
   if (was) {
     say(words, why(state));
     const next = Math.max(0, Math.ceil((state.next - now) / 1000));
-    say(ticking, [state.seen && `${time(Math.round(ageOf(state)))} old`, state.failure && `next try in ${next} s`].filter(Boolean).join(" · "));
+    say(ticking, [state.seen && `${whole(ageOf(state))} old`, state.failure && `next try in ${next} s`].filter(Boolean).join(" · "));
     goodUntil = Infinity;
   } else if (goodUntil === Infinity) {
     goodUntil = now + STAY_MS;

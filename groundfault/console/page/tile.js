@@ -60,7 +60,6 @@ export function tile(first) {
     const curve = sparkline("Calls");
     const errors = make("b");
     const rate = make("b");
-    const fallbacks = make("span");
     const state = make("b");
     const service = make("span", { class: "service-name", title: first.service }, first.service ?? "");
     const counters = COUNTERS.map(([, label, kind]) => {
@@ -74,18 +73,18 @@ export function tile(first) {
       return { value, root: make("div", {}, make("dt", {}, name), value) };
     });
     const why = make("ul", { class: "why", role: "list" });
-    const standingLine = make("p", { class: "circuit" }, service, make("span", {}, "circuit ", state));
+    const standingLine = make("p", { class: "circuit" }, service, make("span", {}, make("span", { class: "what" }, "circuit "), state));
     face.append(
       standingLine,
       make("div", { class: "pulse" }, disc, curve.root,
         make("p", { class: "errors" }, errors, make("span", {}, "errors")),
-        make("p", { class: "rate" }, rate, fallbacks)),
+        make("p", { class: "rate" }, rate)),
       make("dl", { class: "counters" }, ...counters.map((one) => one.root)),
       make("div", { class: "under" }, make("p", { class: "flight" }, flight, flightBar.root),
         make("dl", { class: "times" }, ...times.map((one) => one.root))),
       why,
     );
-    return { disc, curve, errors, rate, fallbacks, state, standingLine, counters, flight, flightBar, times, why };
+    return { disc, curve, errors, rate, state, standingLine, counters, flight, flightBar, times, why };
   }
 
   function set(row, view) {
@@ -101,7 +100,6 @@ export function tile(first) {
     say(parts.errors, share(row.error_share));
     mark(parts.errors, "data-level", errorLevel(row));
     say(parts.rate, perSecond(row));
-    say(parts.fallbacks, row.fallbacks ? `${count(row.fallbacks)} fallbacks` : row.admitted_share < 1 ? `${share(row.admitted_share)} sent` : "calls");
     COUNTERS.forEach(([outcome], index) => {
       const number = row.counts[outcome] ?? 0;
       say(parts.counters[index].value, count(number));
@@ -110,7 +108,7 @@ export function tile(first) {
     say(parts.flight, row.limit === null ? `${count(row.in_flight)} in flight` : `${count(row.in_flight)} of ${count(row.limit)} in flight`);
     parts.flightBar.set(row.in_flight, row.limit);
     [row.p50_s, row.p90_s, row.p99_s].forEach((seconds, index) => say(parts.times[index].value, time(seconds)));
-    reasons(parts.why, row.why);
+    reasons(parts.why, row.fallbacks ? [...row.why, `${count(row.fallbacks)} fallbacks served`] : row.why);
   }
   return { face, set };
 }
@@ -143,7 +141,8 @@ export function line(first) {
   let newest = first;
   const level = sign(first.level);
   const { id, heading } = named(first, level);
-  heading.append(make("span", { class: "service-name" }, first.service ?? ""));
+  const modes = make("span", { class: "badge" });
+  heading.append(modes, make("span", { class: "service-name" }, first.service ?? ""));
   const face = make("article", { class: "line", tabindex: "-1", "aria-labelledby": id }, heading);
   let parts = null;
 
@@ -163,7 +162,9 @@ export function line(first) {
     parts ??= build();
     mark(face, "data-level", row.level);
     level.set(row.level);
-    const words = row.why.length ? row.why.join(" · ") : standing(row) === "ok" ? "" : `circuit ${circuit(row)}`;
+    badge(modes, row);
+    const isFine = row.level === "ok" && standing(row) === "ok";
+    const words = isFine ? "" : row.why.join(" · ") || `circuit ${circuit(row)}`;
     parts.why.hidden = !words;
     parts.curve.root.toggleAttribute("hidden", Boolean(words));
     say(parts.why, words);

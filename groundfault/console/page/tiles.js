@@ -34,7 +34,7 @@ const eye = new IntersectionObserver(
       if (isIntersecting && item.isOld) paint(item);
     }
   },
-  { rootMargin: "300px 0px" },
+  { rootMargin: "100px 0px" },
 );
 
 function paint(item) {
