@@ -12,18 +12,21 @@ import argparse
 import gzip
 import json
 import sys
-import time
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "console"))
+from groundfault._clock import wall
 
-from sample_views import sample_view  # noqa: E402  the views of the tests, which are no package
-from serving import Served  # noqa: E402  the server of the tests
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "console"))  # its files are no package
+
+sample_view = import_module("sample_views").sample_view
+Served = import_module("serving").Served
+
 
 LOADS = 5
 
@@ -31,15 +34,15 @@ LOADS = 5
 def moving(commands: int, *, spike: bool) -> Any:
     """Return a callable that makes the next view: the curves move on, and every number changes a little."""
     random = Random(3)
-    view: Any = sample_view(commands, spike=spike, now=time.time())
+    view: Any = sample_view(commands, spike=spike, now=wall())
     full = gzip.compress(json.dumps(view).encode())
     made = 0.0
 
     def newest() -> bytes:
         nonlocal full, made
-        if time.time() - made < 0.9:
+        if wall() - made < 0.9:
             return full
-        made = time.time()
+        made = wall()
         view["made_at"] = made
         view["sequence"] += 1
         for row in (view["headline"], *view["servers"], *view["commands"]):
@@ -64,7 +67,9 @@ def first_paint_ms(page: Page, url: str) -> float:
     page.goto(url)
     page.wait_for_selector("body[data-drawn]")
     return float(
-        page.evaluate("performance.getEntriesByType('paint').find((e) => e.name === 'first-contentful-paint').startTime")
+        page.evaluate(
+            "performance.getEntriesByType('paint').find((e) => e.name === 'first-contentful-paint').startTime"
+        )
     )
 
 

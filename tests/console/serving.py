@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from email.utils import formatdate
 from gzip import compress
@@ -11,6 +10,7 @@ from importlib.resources import files
 from types import TracebackType
 from typing import Any, Self
 
+from groundfault._clock import wall
 from groundfault.console.answering import Console
 from groundfault.console.asking import Asked
 from groundfault.console.guarding import Guard
@@ -68,7 +68,7 @@ class Served:
 
     def now(self) -> float:
         """Return the time by the server's clock."""
-        return time.time() + self.shift_s
+        return wall() + self.shift_s
 
     def sizes(self) -> dict[str, int]:
         """Return the compressed size of each file of the page, as it is sent."""

@@ -1,12 +1,13 @@
 """A real browser that looks at the page, as a console serves it."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from serving import Served, packed
+
+from groundfault._clock import monotonic, wall
 
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
@@ -41,14 +42,16 @@ class Shown:
     complained about. ``beyond``: requests to anything but the console.
     """
 
-    def __init__(self, browser: Any, view: Any, *, scripts: dict[str, str], served: dict[str, Any], **context: Any) -> None:
+    def __init__(
+        self, browser: Any, view: Any, *, scripts: dict[str, str], served: dict[str, Any], **context: Any
+    ) -> None:
         self.problems: list[str] = []
         self.beyond: list[str] = []
         self._sequence = 0
-        self._look: Callable[[], bytes] = bytes
-        self.served = Served(lambda: self._look(), **served)
+        self.look_up: Callable[[], bytes] = bytes
+        self.served = Served(self._newest, **served)
         self.served.__enter__()
-        self._prepare(view)
+        self.prepare(view)
         self._context = browser.new_context(**{"viewport": WIDE, **context})
         self.page = page = self._context.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -65,27 +68,30 @@ class Shown:
         self.page.wait_for_selector("body[data-drawn]", state="attached")
         return self
 
-    def _prepare(self, view: Any) -> None:
+    def _newest(self) -> bytes:
+        return self.look_up()
+
+    def prepare(self, view: Any) -> None:
         if callable(view):
-            self._look = view
+            self.look_up = view
             return
         self._sequence += 1
         if isinstance(view, dict) and view:
-            view = {**view, "sequence": self._sequence, "made_at": time.time()}
+            view = {**view, "sequence": self._sequence, "made_at": wall()}
         body = packed(view)
-        self._look = lambda: body
+        self.look_up = lambda: body
 
     def put(self, view: Any) -> None:
         """Show another view from now on; wait until it is drawn."""
-        self._prepare(view)
+        self.prepare(view)
         self.look()
         self.page.wait_for_selector(f'body[data-drawn="{self._sequence}"]', state="attached")
 
     def until(self, expression: str) -> None:
         """Wait until an expression is true in the page; its policy forbids Playwright's own way of waiting."""
-        end = time.monotonic() + PATIENCE_MS / 1000
+        end = monotonic() + PATIENCE_MS / 1000
         while not self.page.evaluate(expression):
-            assert time.monotonic() < end, f"never true: {expression}"
+            assert monotonic() < end, f"never true: {expression}"
             self.page.wait_for_timeout(50)
 
     def look(self) -> None:
@@ -102,7 +108,10 @@ class Shown:
             pytest.skip("axe-core is not installed: npm install --prefix tests/console axe-core")
         self.page.evaluate(AXE.read_text())
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        return [f"{each['id']}: {each['nodes'][0]['html']} {each['nodes'][0]['failureSummary']}" for each in found["violations"]]
+        return [
+            f"{each['id']}: {each['nodes'][0]['html']} {each['nodes'][0]['failureSummary']}"
+            for each in found["violations"]
+        ]
 
     def overflows(self) -> int:
         """Return by how many pixels the page is wider than its window."""

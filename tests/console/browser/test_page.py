@@ -8,6 +8,11 @@ pytestmark = pytest.mark.e2e
 PHONE = {"width": 390, "height": 844}
 ZOOMED = {"width": 720, "height": 450}  # 1440 x 900 at 200 %
 LONG = "a_command_with_a_name_that_goes_on_" * 4
+TUNING = """
+export const ready = () => %s;
+export const show = () => {};
+export const open = (row) => { window.tuned = row.id; };
+"""
 HOSTILE = (
     "<img src=x onerror='window.pwned=1'>",
     '";window.pwned=1;//',
@@ -117,9 +122,8 @@ def test_the_filter_the_order_and_the_density_are_in_the_address(page_of):
 
 
 def test_the_keyboard_does_it_all_and_the_focus_survives_new_views(page_of):
-    tuning = "export const ready = () => true; export const show = () => {}; export const open = (row) => { window.tuned = row.id; };"
     view = sample_view(40, spike=True)
-    shown = page_of(view, scripts={"tuning.js": tuning})
+    shown = page_of(view, scripts={"tuning.js": TUNING % "true"})
     page = shown.page
     where = "document.activeElement.querySelector('.command')?.textContent"
     page.keyboard.press("j")
@@ -149,8 +153,7 @@ def test_the_keyboard_does_it_all_and_the_focus_survives_new_views(page_of):
 
 
 def test_there_is_nothing_to_tune_where_tuning_says_so(page_of):
-    tuning = "export const ready = () => false; export const show = () => {}; export const open = () => {};"
-    shown = page_of(sample_view(3), scripts={"tuning.js": tuning})
+    shown = page_of(sample_view(3), scripts={"tuning.js": TUNING % "false"})
     assert shown.page.get_by_role("button", name="Tune").count() == 0
 
 

@@ -6,13 +6,21 @@ import pytest
 from sample_views import sample_view
 from serving import Served
 
+from groundfault._clock import wall
 from groundfault.console.answering import RefusedError
 from groundfault.console.lean import lean
 
 pytestmark = pytest.mark.e2e
 
 BUDGET = 40 * 1024
-HIDE = "let hidden = false; Object.defineProperty(document, 'hidden', {get: () => hidden}); window.hide = (yes) => { hidden = yes; document.dispatchEvent(new Event('visibilitychange')); };"
+HIDE = """
+let hidden = false;
+Object.defineProperty(document, "hidden", {get: () => hidden});
+window.hide = (yes) => {
+  hidden = yes;
+  document.dispatchEvent(new Event("visibilitychange"));
+};
+"""
 
 
 def refuses() -> bytes:
@@ -24,14 +32,14 @@ def test_when_no_view_comes_the_page_says_how_old_it_is_and_when_it_is_new_again
     page = shown.page
     stale = page.locator("#stale")
     assert stale.is_hidden()
-    view = shown._look
-    shown._look = refuses
+    view = shown.look_up
+    shown.look_up = refuses
     page.wait_for_selector("body.is-stale")
     assert "No new data since" in stale.inner_text()
     assert "it answers 503" in stale.inner_text()
     assert "the recorder has not begun" in stale.inner_text()
     assert " s old" in stale.inner_text()
-    shown._look = view
+    shown.look_up = view
     shown.put(sample_view(4))
     page.wait_for_selector("body:not(.is-stale)")
     assert "new again" in stale.inner_text()
@@ -42,7 +50,7 @@ def test_a_view_that_stands_still_is_stale_and_one_that_was_old_already_is_so_at
     shown.page.wait_for_selector("body.is-stale")
     assert "stands still" in shown.page.locator("#stale").inner_text()
     shown.served.shift_s = 600.0  # the server's clock, not the browser's, says how old a view is
-    shown._prepare({**sample_view(2)})
+    shown.prepare({**sample_view(2)})
     shown.until("document.querySelector('#stale').innerText.includes('10 min old')")
     assert shown.accessibility() == []
     shown.served.stop()
@@ -51,7 +59,7 @@ def test_a_view_that_stands_still_is_stale_and_one_that_was_old_already_is_so_at
 
 def test_a_view_of_another_format_asks_for_a_reload_and_is_not_drawn(page_of):
     shown = page_of(sample_view(2))
-    shown._prepare({**sample_view(9), "format": 99, "release": "9.0"})
+    shown.prepare({**sample_view(9), "format": 99, "release": "9.0"})
     shown.look()
     shown.page.wait_for_selector("body.is-stale")
     assert "older than the service (release 9.0, format 99)" in shown.page.locator("#stale").inner_text()
@@ -101,14 +109,14 @@ def test_a_hidden_tab_asks_seldom_and_looks_at_once_when_it_is_seen_again(page_o
 
 
 def test_a_hub_streams_what_has_changed_and_the_page_asks_again_when_the_stream_breaks(page_of):
-    whole = {**sample_view(3), "made_at": time.time(), "sequence": 1}
+    whole = {**sample_view(3), "made_at": wall(), "sequence": 1}
     first, second, third = whole["commands"]
     changed = {**second, "level": "bad", "why": ["circuit open"], "states": {"open": 8}, "state": "open"}
     fresh = {**first, "id": "new", "command": "fresh"}
     order = [changed["id"], "new", third["id"]]
     change = {
         "sequence": 2,
-        "made_at": time.time(),
+        "made_at": wall(),
         "title": "fleet",
         "commands": {"set": [changed, fresh], "gone": [first["id"]], "order": order},
     }
@@ -125,7 +133,7 @@ def test_a_hub_streams_what_has_changed_and_the_page_asks_again_when_the_stream_
     shown.until("document.querySelectorAll('.tile').length === 3")
     assert "OPEN" in page.locator(".tile").first.inner_text()
     assert sorted(shown.texts(".tile .command")) == sorted([changed["command"], "fresh", third["command"]])
-    shown._prepare({**whole, "title": "polled"})
+    shown.prepare({**whole, "title": "polled"})
     shown.until("document.title.includes('polled')")
     assert "/snapshot.json" in shown.served.asked
 
