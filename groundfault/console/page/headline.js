@@ -34,7 +34,7 @@ cell("open", "Open circuits");
 cell("full", "Saturated");
 cell("version", "Settings");
 cell("fleet", "Processes");
-header.append(line, strip);
+header.prepend(line, strip);
 
 function set(name, how, value, note, title = null) {
   const { root, value: element, note: beside } = cells[name];
@@ -69,7 +69,9 @@ export function show(view) {
   set("full", now.saturated ? "warn" : "ok", count(now.saturated), now.saturated === 1 ? "resource" : "resources", "Resources whose limit is reached, or whose callee only refuses");
   set("version", now.behind ? "warn" : "ok", now.version ?? "–", version(now), now.version);
   const hosts = now.hosts > 1 ? ` on ${plural(now.hosts, "host")}` : "";
-  set("fleet", now.stale ? "warn" : "ok", count(now.processes), (now.stale ? `${count(now.stale)} stale` : "all report") + hosts);
+  const missing = view.unknown.length + Object.keys(view.internal_errors).length;
+  const reports = now.stale ? `${count(now.stale)} stale` : missing ? `${count(missing)} unknown, see below` : "all report";
+  set("fleet", now.stale || missing ? "warn" : "ok", count(now.processes), reports + hosts, view.unknown.join("\n") || null);
 
   const open = now.open_circuits ? `${now.open_circuits} open · ` : "";
   const heading = `${SIGNS[now.level] ?? "?"} ${open}${view.title || "GroundFault"}`;

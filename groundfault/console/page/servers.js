@@ -77,6 +77,7 @@ function made() {
     mark(facts.shed.root, "title", row.shed_share > 0 ? byWhat(row) : null);
     const over = row.threshold_s !== null && row.wait_p99_s > row.threshold_s;
     wait.set(row.wait_p99_s, row.threshold_s);
+    mark(facts.wait.root, "title", `half waited at most ${time(row.wait_p50_s)}, 99 % at most ${time(row.wait_p99_s)}; refused beyond ${time(row.threshold_s)}; deadline ${time(row.deadline_s)}`);
     facts.wait.set(`${time(row.wait_p50_s)} · ${time(row.wait_p99_s)}`,
       `${over ? "over" : "of"} ${time(row.threshold_s)}, deadline ${time(row.deadline_s)}`, over ? "warn" : null);
     facts.flight.set(count(row.in_flight), "");
