@@ -11,15 +11,15 @@ let drawn = "";
 /** Show a view. Drawn anew only where something besides ages of a few seconds differs. */
 export function show(view) {
   const lines = [
-    ...view.unknown.map((line) => ["▲", line]),
-    ...Object.entries(view.internal_errors).map(([where, number]) => ["▲", `${count(number)} internal errors in ${where}: the service went on without; its log says more`]),
+    ...view.unknown.map((line) => [SIGNS.warn, line]),
+    ...Object.entries(view.internal_errors).map(([where, number]) => [SIGNS.warn, `${count(number)} internal errors in ${where}: the service went on without; its log says more`]),
   ];
   if (!lines.length) lines.push([SIGNS.ok, "Every report could be read; nothing is known to be missing."]);
   const groups = [hosts(view), processes(view), stores(view)].filter(Boolean);
   const now = JSON.stringify([lines, groups]);
   if (now !== drawn) {
     drawn = now;
-    notes.replaceChildren(...lines.map(([sign, line]) => make("li", {}, make("span", { class: "sign", "aria-hidden": "true" }, sign), ` ${line}`)));
+    notes.replaceChildren(...lines.map(([sign, line]) => make("li", { "data-level": sign === SIGNS.ok ? "ok" : "warn" }, make("span", { class: "sign", "aria-hidden": "true" }, sign), ` ${line}`)));
     tables.replaceChildren(...groups.map(table));
   }
   const errorsOf = `format ${view.format}, made every ${time(view.interval_s)} by ${view.kind === "hub" ? "the hub" : "a process"} on ${view.host || "an unnamed host"}`;

@@ -46,6 +46,7 @@ export function read(given) {
   view.servers = list(view.servers).map((row) => filled(SERVER, row));
   view.commands = list(view.commands).map((row) => {
     const full = filled(COMMAND, row);
+    for (const name of ["resource", "command"]) full[name] = String(full[name] ?? "");
     full.id ??= `${full.service}|${full.resource}|${full.command}`;
     return full;
   });

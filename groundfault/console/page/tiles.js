@@ -19,7 +19,7 @@ const columns = make("p", { class: "columns soft", "aria-hidden": "true" }, "cal
 const nothing = make("p", { class: "soft" });
 section.append(later, full, columns, lines, nothing);
 
-const items = new Map(); // by id: {row, isFull, face, set, root, isSeen, isOld}
+const items = new Map(); // by id: {row, isFull, face, set, root, isSeen, isOld, isGone}
 let view = null;
 let pointedAt = -Infinity;
 let sortedAt = -Infinity;
@@ -53,10 +53,17 @@ export function show(newest) {
     if (item === undefined) continue;
     item.row = row;
     item.isOld = true;
+    if (item.isGone) part(item, false);
     if (item.isSeen) paint(item);
   }
   arrange(false);
-  for (const id of gone) items.get(id)?.root.classList.add("is-gone");
+  for (const id of gone) if (items.has(id)) part(items.get(id), true);
+}
+
+// While the order stays, what is no longer reported keeps its place, and says so.
+function part(item, isGone) {
+  item.isGone = isGone;
+  item.root.classList.toggle("is-gone", isGone);
 }
 
 // What a new order would have to be for, besides numbers that always change a little.
@@ -150,7 +157,7 @@ function item(row, isFull) {
   }
   if (one) forget(row.id);
   const { face, set } = isFull ? tile(row) : line(row);
-  one = { row, isFull, face, set, root: make("li", {}, face), isSeen: false, isOld: true };
+  one = { row, isFull, face, set, root: make("li", {}, face), isSeen: false, isOld: true, isGone: false };
   one.root.item = one;
   items.set(row.id, one);
   if (row.id === current) reach(one);

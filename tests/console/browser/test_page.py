@@ -176,6 +176,11 @@ def test_a_spike_shows_in_place_while_somebody_points_at_the_tiles(page_of):
     page.get_by_role("button", name="sort now").click()
     assert shown.texts(".tile .command")[0] == "get_003"
     few = {**spike, "commands": spike["commands"][:5]}
+    page.locator(".tile").nth(1).hover()
+    shown.put(few)
+    assert page.locator(".is-gone").count() == 35
+    shown.put(spike)
+    assert page.locator(".is-gone").count() == 0
     page.mouse.move(5, 5)
     shown.put(few)
     shown.until("document.querySelectorAll('.tile').length === 5")
