@@ -15,7 +15,7 @@ export function show(view) {
     ...Object.entries(view.internal_errors).map(([where, number]) => [SIGNS.warn, `${count(number)} internal errors in ${where}: the service went on without; its log says more`]),
   ];
   if (!lines.length) lines.push([SIGNS.ok, "Every report could be read; nothing is known to be missing."]);
-  const groups = [hosts(view), processes(view), stores(view)].filter(Boolean);
+  const groups = [hosts(view), processes(view)].filter(Boolean);
   const now = JSON.stringify([lines, groups]);
   if (now !== drawn) {
     drawn = now;
@@ -54,17 +54,6 @@ function processes(view) {
   return {
     title: `Processes${stale.length ? `, ${stale.length} stale` : ""}`, names: ["where", "processes", "oldest report", "stale"],
     rows: [...groups].map(([name, { number, stale, age }]) => [name, count(number), old(age), stale.length ? `${SIGNS.warn} pid ${stale.join(", ")}` : "none"]),
-  };
-}
-
-function stores(view) {
-  if (!view.stores.length) return null;
-  return {
-    title: "Stores of settings", names: ["store", "newest", "runs", "behind", "read"],
-    rows: view.stores.map((store) => [store.store, store.newest ?? "nobody has read it",
-      Object.entries(store.versions ?? {}).map(([version, number]) => `${version} in ${number}`).join(", "),
-      store.behind ? `${SIGNS.warn} ${store.behind} for ${time(Math.round(store.lag_s))}` : "none",
-      [old(store.age_s), store.unreachable && `${SIGNS.warn} out of reach for ${store.unreachable}`, store.rejected && `${SIGNS.warn} rejected by ${store.rejected}`].filter(Boolean).join(" · ")]),
   };
 }
 

@@ -55,7 +55,7 @@ class Shown:
         self._context = browser.new_context(**{"viewport": WIDE, **context})
         self.page = page = self._context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda said: said.type in {"error", "warning"} and self.problems.append(said.text))
+        page.on("console", self._complained)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", lambda asked: asked.url.startswith(self.served.url) or self.beyond.append(asked.url))
         page.add_init_script(LISTEN)
@@ -86,6 +86,11 @@ class Shown:
         self.prepare(view)
         self.look()
         self.page.wait_for_selector(f'body[data-drawn="{self._sequence}"]', state="attached")
+
+    def _complained(self, said: Any) -> None:
+        # No store of settings is none of the page's troubles, but the browser notes every 404.
+        if said.type in {"error", "warning"} and not said.location["url"].endswith("/settings.json"):
+            self.problems.append(said.text)
 
     def until(self, expression: str) -> None:
         """Wait until an expression is true in the page; its policy forbids Playwright's own way of waiting."""

@@ -72,7 +72,7 @@ BARE = (
     {
         "commands": [{"counts": None, "why": None, "states": None, "spark": [None, 2], "bad": None, "new": 1}],
         "hosts": [{"host": "a"}],
-        "stores": [{"store": "b"}],
+        "stores": "b",
         "headline": {"level": "fatal", "later": []},
     },
 )
