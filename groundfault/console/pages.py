@@ -7,11 +7,12 @@ from importlib.resources import files
 from typing import Final
 
 from groundfault.console.asking import Answer, plain
+from groundfault.console.lean import lean
 
 __all__ = ["SAFE", "file_named", "page"]
 
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
@@ -42,6 +43,8 @@ def _names() -> frozenset[str]:
 def _content(name: str, live: str) -> tuple[bytes, str]:
     """Return a file, compressed, and its mark: a weak one, for it is that of what was not compressed, too."""
     body = (files("groundfault.console") / "page" / name).read_bytes().replace(b"{{live}}", live.encode())
+    if name.endswith((".js", ".css")):
+        body = lean(body)
     return gzip.compress(body, 9, mtime=0), f'W/"{sha256(body).hexdigest()[:16]}"'
 
 
