@@ -1,1 +1,333 @@
-export function show(view) {}
+// What happened: a chart of the last minutes or hours, and the same as a list, to read an incident back afterwards.
+// Entries are kept by id, so that nothing moves under the reader's eyes but what has changed.
+import { SIGNS, count, make, mark, say, share, time } from "./dom.js";
+
+const MOST = 500;
+const LANES = 14;
+const SPANS = [[900, "15 min"], [3600, "1 h"], [21600, "6 h"], [86400, "24 h"]];
+const STEPS = [60, 180, 600, 1800, 3600, 14400, 43200, 86400, 604800];
+const KINDS = {
+  circuit: "circuit", shedding: "shedding", concurrency: "concurrency", throttle: "held back", saturated: "callee saturated",
+  unhealthy: "unhealthy", settings: "settings", process: "process", host: "host", gap: "not observed",
+};
+const MARKS = new Set(["settings", "process", "host", "gap"]); // one lane for each of these kinds: they explain the others
+const ONE = { processes: "process", trips: "trip", changes: "change", hosts: "host", calls: "call" };
+
+const entries = new Map();
+const lanes = new Map();
+const kinds = new Map();
+let frame, view, span, end, chosen;
+
+/** Show the timeline of a view; one without, as another release may send, says so. */
+export function show(next) {
+  frame ??= built();
+  view = next;
+  const known = Array.isArray(view.timeline);
+  const list = (view.timeline ?? []).filter((each) => Number.isFinite(each?.began_at)).slice(0, MOST);
+  if (span === undefined && list.length) {
+    const ago = view.made_at - Math.max(...list.map((each) => each.ended_at ?? view.made_at));
+    pick((SPANS.find(([s]) => s >= 3600 && s > ago) ?? [Infinity])[0]);
+  }
+  frame.body.hidden = !list.length;
+  const nothing = "Nothing has happened since this was first watched: no circuit tripped, nobody shed, no setting changed.";
+  say(frame.empty, list.length ? "" : known ? nothing : "Unknown: this view holds no timeline.");
+  frame.empty.hidden = list.length > 0;
+  take(list.sort((a, b) => b.began_at - a.began_at));
+  redraw();
+}
+
+function built() {
+  const section = document.getElementById("timeline");
+  const button = (words, does, more = {}) => {
+    const made = make("button", { type: "button", ...more }, words);
+    made.addEventListener("click", does);
+    return made;
+  };
+  const parts = {
+    empty: make("p", { class: "line-empty" }), none: make("p", { class: "line-none" }),
+    axis: make("div", { class: "line-axis" }), lanes: make("div", { class: "line-lanes" }), more: make("p", { class: "line-more" }),
+    list: make("ol", { class: "line-list" }), told: make("p", { role: "status", class: "line-told" }),
+    kinds: make("fieldset", { class: "line-kinds" }, make("legend", {}, "Kinds")),
+    text: make("input", { type: "search", placeholder: "Filter by text", "aria-label": "Filter what happened by text" }),
+    copied: make("textarea", { class: "line-copied", readonly: "", hidden: "", rows: "8", "aria-label": "What is shown, as text" }),
+  };
+  parts.spans = [...SPANS, [Infinity, "All"]].map(([s, words]) => [s, button(words, () => pick(s, end))]);
+  parts.later = button("Later ▸", () => move(0.5));
+  parts.now = button("Now", () => pick(span));
+  const bar = make("div", { class: "line-bar" }, make("span", { role: "group", "aria-label": "How far back" }, ...parts.spans.map((each) => each[1])),
+    make("span", { role: "group", "aria-label": "Which time" }, button("◂ Earlier", () => move(-0.5)), parts.later, parts.now),
+    parts.text, button("Copy as text", copy));
+  parts.chart = make("div", { class: "line-chart", "aria-hidden": "true" }, parts.axis, parts.lanes, parts.more);
+  parts.body = make("div", { class: "line" }, bar, parts.kinds, parts.told, parts.copied, parts.chart, parts.none, parts.list);
+  section.append(parts.empty, parts.body);
+  parts.text.addEventListener("input", redraw);
+  parts.none.addEventListener("click", (event) => event.target.closest("button") && pick(Infinity));
+  const of = (event) => entries.get(event.target.closest("[data-id]")?.dataset.id);
+  for (const place of [parts.list, parts.lanes]) {
+    for (const kind of ["pointerover", "focusin"]) place.addEventListener(kind, (event) => hold(of(event)));
+    for (const kind of ["pointerout", "focusout"]) place.addEventListener(kind, () => hold());
+  }
+  parts.lanes.addEventListener("click", (event) => {
+    const entry = of(event);
+    entry?.item.scrollIntoView({ block: "nearest" });
+    entry?.when.focus();
+  });
+  parts.list.addEventListener("click", (event) => event.target.closest("button") && zoom(of(event)));
+  return parts;
+}
+
+/** Show the last ``span`` seconds before ``until``, which is now unless it is given. */
+function pick(seconds, until) {
+  span = seconds;
+  end = seconds === Infinity ? undefined : until;
+  for (const [s, button] of frame.spans) mark(button, "aria-pressed", String(s === span));
+  redraw();
+}
+
+function move(part) {
+  const [from, to] = range();
+  const until = to + (to - from) * part;
+  if (span === Infinity) pick(86400, until < view.made_at ? until : undefined);
+  else pick(span, until < view.made_at ? until : undefined);
+}
+
+/** Show an entry with some time around it. */
+function zoom({ of }) {
+  const lasted = (of.ended_at ?? view.made_at) - of.began_at;
+  const [seconds] = SPANS.find(([s]) => s >= lasted * 1.5) ?? [Infinity];
+  const until = of.began_at + lasted / 2 + seconds / 2;
+  pick(seconds, until < view.made_at ? until : undefined);
+}
+
+function range() {
+  if (span !== Infinity) return [(end ?? view.made_at) - span, end ?? view.made_at];
+  const first = Math.min(view.made_at - 60, ...[...entries.values()].map(({ of }) => of.began_at));
+  return [first - (view.made_at - first) * 0.02, view.made_at];
+}
+
+/** Bring the list in step with the timeline: entries that stay are not touched. */
+function take(list) {
+  const gone = new Set(entries.keys());
+  let place = frame.list.firstChild;
+  list.forEach((of, i) => {
+    const id = String(of.id ?? `${of.kind} ${of.subject} ${of.began_at}`);
+    let entry = entries.get(id);
+    if (entry && !gone.has(id)) return;
+    if (!entry) entries.set(id, (entry = fresh(id)));
+    gone.delete(id);
+    entry.of = of;
+    const { item } = entry;
+    if (item === place) place = place.nextSibling;
+    else frame.list.insertBefore(item, place);
+    write(entry);
+  });
+  for (const id of gone) {
+    const { item, bar } = entries.get(id);
+    item.remove();
+    bar.remove();
+    entries.delete(id);
+  }
+}
+
+function fresh(id) {
+  const part = (tag, kind) => make(tag, { class: `line-${kind}` });
+  const entry = { when: make("button", { type: "button", class: "line-when" }), lasted: part("span", "lasted"), kind: part("span", "kind"),
+    who: part("bdi", "who"), subject: part("bdi", "subject"), what: part("span", "what"), by: part("span", "by") };
+  entry.item = make("li", { "data-id": id }, entry.when, entry.lasted, entry.kind,
+    make("span", { class: "line-said" }, entry.who, " ", entry.subject, " ", entry.what, " ", entry.by));
+  entry.bar = make("i", { "data-id": id });
+  return entry;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const brief = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const iso = (seconds) => new Date(seconds * 1000).toISOString();
+
+/** Say an entry in words. */
+function write(entry) {
+  const { of } = entry;
+  const now = view.made_at;
+  const today = day.format(now * 1000) === day.format(of.began_at * 1000);
+  const when = `${today ? "" : `${day.format(of.began_at * 1000)} `}${clock.format(of.began_at * 1000)}`;
+  const level = SIGNS[of.level] ? of.level : "ok";
+  entry.open = of.ended_at === null || of.ended_at === undefined;
+  entry.from = of.began_at;
+  entry.to = entry.open ? Infinity : of.ended_at;
+  entry.spoken = KINDS[of.kind] ?? String(of.kind);
+  entry.lasts = entry.open ? `still, for ${span_of(now - of.began_at)}` : of.ended_at > of.began_at ? span_of(of.ended_at - of.began_at) : "";
+  entry.counted = Object.entries(of.numbers ?? {}).map(counted).join(", ");
+  entry.whose = [of.by && `by ${of.by}`, of.reason && `“${of.reason}”`].filter(Boolean).join(": ");
+  say(entry.when, when);
+  mark(entry.when, "title", `${iso(of.began_at)}${of.ended_at > of.began_at ? ` to ${iso(of.ended_at)}` : ""}`);
+  mark(entry.when, "aria-label", `${when}, show this time in the chart`);
+  say(entry.lasted, entry.lasts);
+  say(entry.kind, `${SIGNS[level]} ${entry.spoken}`);
+  say(entry.who, of.service && of.service !== of.subject ? of.service : "");
+  say(entry.subject, of.subject ?? "");
+  say(entry.what, [of.what, entry.counted].filter(Boolean).join(" · "));
+  say(entry.by, entry.whose);
+  mark(entry.item, "data-level", level);
+  mark(entry.item, "data-open", entry.open ? "" : null);
+  entry.found = [of.service, of.subject, of.what, of.by, of.reason, entry.spoken].join(" ").toLowerCase();
+}
+
+function span_of(seconds) {
+  if (seconds < 60) return seconds < 10 ? time(Math.max(0, seconds)) : `${Math.round(seconds)} s`;
+  const [whole, unit, part, small] = seconds < 3600 ? [60, "min", 1, "s"] : seconds < 172800 ? [3600, "h", 60, "min"] : [86400, "d", 3600, "h"];
+  const rest = Math.floor((seconds % whole) / part);
+  return `${Math.floor(seconds / whole)} ${unit}${rest ? ` ${rest} ${small}` : ""}`;
+}
+
+function counted([name, value]) {
+  if (!Number.isFinite(value)) return `${name.replaceAll("_", " ")} unknown`;
+  if (name.endsWith("_s") && !name.endsWith("_per_s")) return `${name.slice(0, -2).replaceAll("_", " ")} ${time(value)}`;
+  if (name.endsWith("_share")) return `${name.slice(0, -6).replaceAll("_", " ")} ${share(value)}`;
+  const many = Number.isInteger(value) ? value.toLocaleString("en-US") : count(value);
+  if (ONE[name]) return `${many} ${value === 1 ? ONE[name] : name}`;
+  return name.endsWith("_per_s") ? `${name.slice(0, -6).replaceAll("_", " ")} ${many}/s` : `${name.replaceAll("_", " ")} ${many}`;
+}
+
+/** Show what the filters leave, in the list and in the chart. */
+function redraw() {
+  if (!entries.size) return;
+  const [from, to] = range();
+  boxes();
+  const words = frame.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let [shown, outside] = [0, 0];
+  for (const entry of entries.values()) {
+    const fits = kinds.get(entry.of.kind).box.checked && words.every((word) => entry.found.includes(word));
+    const within = entry.to >= from && entry.from <= to;
+    entry.shown = fits && within;
+    if (entry.item.hidden === entry.shown) entry.item.hidden = !entry.shown;
+    if (entry.shown) shown++;
+    else if (fits) outside++;
+  }
+  frame.later.disabled = frame.now.disabled = end === undefined;
+  const what = words.length || [...kinds.values()].some(({ box }) => !box.checked) ? "Nothing that the filters leave" : "Nothing";
+  say(frame.told, chosen ?? `${shown} shown${outside ? `, ${outside} at other times` : ""}`);
+  frame.none.hidden = shown > 0;
+  if (!shown && frame.none.dataset.is !== `${what} ${outside}`) {
+    frame.none.dataset.is = `${what} ${outside}`;
+    frame.none.replaceChildren(`${what} happened in this time. `, ...(outside ? [make("button", { type: "button" }, `Show all ${outside}`)] : []));
+  }
+  chart(from, to);
+}
+
+/** A box for each kind that there has been, in a fixed order. */
+function boxes() {
+  const many = new Map();
+  for (const { of } of entries.values()) many.set(of.kind, (many.get(of.kind) ?? 0) + 1);
+  for (const kind of many.keys()) {
+    if (kinds.has(kind)) continue;
+    const box = make("input", { type: "checkbox", checked: "" });
+    const number = make("span");
+    box.addEventListener("change", redraw);
+    kinds.set(kind, { box, number });
+    frame.kinds.append(make("label", {}, box, ` ${KINDS[kind] ?? kind} `, number));
+  }
+  for (const [kind, { number }] of kinds) say(number, String(many.get(kind) ?? 0));
+}
+
+/** Draw the lanes: first what people and processes did, then every trouble in the order in which it began. */
+function chart(from, to) {
+  const width = (to - from) / 800; // what moves less than a pixel or so need not move
+  const now = Math.ceil(to / width) * width;
+  const wanted = new Map();
+  for (const entry of [...entries.values()].filter((each) => each.shown).sort((a, b) => a.from - b.from)) {
+    const { kind, service, subject } = entry.of;
+    const key = JSON.stringify(MARKS.has(kind) ? [kind] : [kind, service ?? "", subject]);
+    if (!wanted.has(key)) wanted.set(key, []);
+    wanted.get(key).push(entry);
+  }
+  const order = [...wanted.keys()].sort((a, b) => MARKS.has(wanted.get(b)[0].of.kind) - MARKS.has(wanted.get(a)[0].of.kind));
+  let place = frame.lanes.firstChild;
+  for (const key of order.slice(0, LANES)) {
+    const its = wanted.get(key);
+    if (!lanes.has(key)) {
+      const [name, track] = [make("span", { class: "line-name" }, make("b"), " ", make("bdi")), make("span", { class: "line-track" })];
+      lanes.set(key, { name, track, lane: make("div", { class: "line-lane" }, name, track) });
+    }
+    const { name, track, lane } = lanes.get(key);
+    const { of, spoken } = its[0];
+    const worst = ["bad", "warn"].find((level) => its.some((entry) => entry.of.level === level)) ?? "ok";
+    say(name.firstChild, `${MARKS.has(of.kind) ? "" : `${SIGNS[worst]} `}${spoken}`);
+    say(name.lastChild, MARKS.has(of.kind) ? "" : String(of.subject ?? ""));
+    mark(lane, "data-level", worst);
+    if (lane === place) place = place.nextSibling;
+    else frame.lanes.insertBefore(lane, place);
+    const bars = new Set(its.map((entry) => entry.bar));
+    for (const bar of [...track.children]) if (!bars.has(bar)) bar.remove();
+    for (const entry of its) draw(entry, track, (at) => ((Math.min(at, now) - now + to - from) / (to - from)) * 100);
+  }
+  for (let next; place; place = next) {
+    next = place.nextSibling;
+    place.remove();
+  }
+  for (const key of lanes.keys()) if (!wanted.has(key)) lanes.delete(key);
+  say(frame.more, order.length > LANES ? `${order.length - LANES} more rows are in the list below` : "");
+  axis(from, to, now);
+}
+
+function draw(entry, track, share_of) {
+  const { bar, of } = entry;
+  if (bar.parentNode !== track) track.append(bar);
+  const [left, right] = [Math.max(0, share_of(entry.from)), Math.min(100, share_of(entry.to))];
+  const style = `${left.toFixed(2)} ${right.toFixed(2)}`;
+  if (entry.style !== style) {
+    entry.style = style;
+    bar.style.left = `${left.toFixed(2)}%`;
+    bar.style.width = `${Math.max(0, right - left).toFixed(2)}%`;
+  }
+  mark(bar, "class", entry.to === entry.from ? "moment" : entry.open ? "open" : "span");
+  mark(bar, "data-level", SIGNS[of.level] ? of.level : "ok");
+}
+
+function axis(from, to, now) {
+  const step = STEPS.find((seconds) => (to - from) / seconds <= 6.5) ?? STEPS.at(-1);
+  const away = new Date(to * 1000).getTimezoneOffset() * 60;
+  const ticks = [];
+  for (let at = Math.ceil((from - away) / step) * step + away; at <= to; at += step) ticks.push(at);
+  while (frame.axis.children.length > ticks.length) frame.axis.lastChild.remove();
+  ticks.forEach((at, i) => {
+    const tick = frame.axis.children[i] ?? frame.axis.appendChild(make("span"));
+    const left = `${(((at - now + to - from) / (to - from)) * 100).toFixed(2)}%`;
+    if (tick.style.left !== left) tick.style.left = left;
+    say(tick, step >= 86400 ? day.format(at * 1000) : brief.format(at * 1000));
+  });
+}
+
+/** An entry and its bar stand out together. */
+function hold(entry) {
+  for (const { item, bar } of entries.values()) for (const each of [item, bar]) each.classList.toggle("held", item === entry?.item);
+}
+
+// A name must not be able to begin a line of its own in a report, nor to turn it around.
+const clean = (text) => String(text ?? "").replace(/\p{C}|\p{Zl}|\p{Zp}/gu, "\uFFFD");
+
+/** What is shown, the oldest first, a line each, in UTC. */
+function text() {
+  const [from, to] = range();
+  const lines = [...entries.values()].filter((entry) => entry.shown).sort((a, b) => a.from - b.from).map((entry) => {
+    const { of, lasts, spoken, counted: numbers, whose } = entry;
+    const who = of.service && of.service !== of.subject ? [of.service, of.subject] : [of.subject];
+    return [iso(of.began_at), lasts || "at once", `${(SIGNS[of.level] && of.level) || "ok"}: ${spoken}`, ...who, of.what, numbers, whose].filter(Boolean).map(clean).join(" | ");
+  });
+  return [`${clean(view.title)} (${clean(view.host)}), ${iso(from)} to ${iso(to)}`, ...lines, ""].join("\n");
+}
+
+async function copy() {
+  const lines = text();
+  try {
+    await navigator.clipboard.writeText(lines);
+    chosen = "Copied";
+    frame.copied.hidden = true;
+  } catch { // without https, or where it is not allowed, browsers keep the clipboard to themselves
+    chosen = "The clipboard is not to be had here: copy the text below";
+    frame.copied.value = lines;
+    frame.copied.hidden = false;
+    frame.copied.select();
+  }
+  say(frame.told, chosen);
+  setTimeout(() => ((chosen = undefined), redraw()), 4000);
+}
