@@ -23,7 +23,7 @@ export function show(view) {
     ? "No calls and no requests have been seen. The map draws itself from what the processes report: "
       + "the calls that they make through commands, and the callers that their requests name."
     : "Unknown: this view holds no map.");
-  frame.empty.hidden = seen;
+  if (frame.empty.hidden !== seen) frame.empty.hidden = seen;
   frame.all.hidden = !seen;
   if (!seen) return;
   take(map);
@@ -35,6 +35,7 @@ export function show(view) {
   edges.forEach(tell);
   nodes.forEach(name);
   label();
+  if (held ?? pinned) tellHeld(held ?? pinned);
   explain(map);
   if (frame.table.open) fill();
 }
@@ -65,7 +66,7 @@ function built() {
   parts.table = make("details", { class: "map-table" }, make("summary", {}, "As a table"),
     make("div", { class: "map-scroll", tabindex: "0", role: "region", "aria-label": "Who calls whom, as a table" }, table));
   parts.table.addEventListener("toggle", () => parts.table.open && fill());
-  parts.all = make("div", { class: "map" }, parts.said, parts.box, parts.legend, parts.notes, parts.table);
+  parts.all = make("div", { class: "map" }, parts.box, parts.said, parts.legend, parts.notes, parts.table);
   section.append(parts.empty, parts.all);
   const of = (event) => nodes.get(event.target.closest?.("button")?.dataset.name);
   for (const [kind, holds] of [["pointerover", true], ["pointerout", false], ["focusin", true], ["focusout", false]])
@@ -133,12 +134,12 @@ function lay() {
   const ranks = layers.filter(Boolean);
   const most = Math.max(...ranks.map((rank) => rank.length));
   const dense = nodes.size > DENSE;
-  const [w, h] = [dense || wide < 600 ? 124 : 156, dense ? 38 : 44];
-  const needs = ranks.length * (w + 100) - 60;
+  const [w, h] = [dense || wide < 600 ? 124 : 144, dense ? 38 : 44];
+  const needs = ranks.length * (w + 100) - 64;
   const down = needs > wide && most * (w + 12) < needs;
   const [long, across] = down ? [h, w] : [w, h];
   const even = (room, least, best) => Math.min(best, Math.max(least, room));
-  const gap = down ? 70 : even((wide - 60 - ranks.length * w) / Math.max(1, ranks.length - 1), 100, 210);
+  const gap = down ? 70 : even((wide - 36 - ranks.length * w) / Math.max(1, ranks.length - 1), 100, 210);
   const step = across + (down ? even(wide / most - w - 8, 12, 50) : dense ? 10 : nodes.size > 16 ? 18 : 44);
   size = { w, h, down, room: down ? 126 : gap - 12 };
   frame.space.classList.toggle("dense", dense);
@@ -218,6 +219,7 @@ function way({ from, to, out, in: into }, { ranks, long, across, gap, step, used
 /** Turn u and v into x and y, and put everything where it belongs. */
 function settle(long, across) {
   const points = [...edges.values()].flatMap((edge) => edge.way.flat());
+  for (const { from, to } of edges.values()) if (from.number === to.number) points.push([from.u + long + (size.down ? 60 : 130), from.v]);
   for (const { u, v } of nodes.values()) points.push([u, v - across / 2], [u + long, v + across / 2]);
   const least = [0, 1].map((axis) => Math.min(...points.map((point) => point[axis])));
   const extent = [0, 1].map((axis) => Math.max(...points.map((point) => point[axis])) - least[axis] + 36);
@@ -232,7 +234,7 @@ function settle(long, across) {
   mark(frame.lines, "width", String(Math.floor(width)));
   mark(frame.lines, "height", String(Math.ceil(height)));
   for (const node of nodes.values()) {
-    [node.x, node.y] = place(size.down ? [node.u, node.v - across / 2] : [node.u, node.v - across / 2]);
+    [node.x, node.y] = place([node.u, node.v - across / 2]);
     Object.assign(node.item.style, { left: `${node.x}px`, top: `${node.y}px`, width: `${size.w}px`, height: `${size.h}px` });
   }
   for (const edge of edges.values()) {
@@ -243,6 +245,7 @@ function settle(long, across) {
     edge.spot = undefined;
   }
   if (!frame.list.querySelector("[tabindex='0']")) rove(nodes.values().next().value.button);
+  frame.box.scrollTop ||= (height - frame.box.clientHeight) / 2;
   placed = pen = undefined;
 }
 
@@ -275,22 +278,24 @@ function name(node) {
   const { at, ins, outs } = node;
   const level = SIGNS[at.level] ? at.level : "ok";
   const total = ins.reduce((sum, { of }) => sum + number(of.rate_per_s), 0);
-  const part = (field) => (total ? ins.reduce((sum, { of }) => sum + number(of[field]) * number(of.rate_per_s), 0) / total : 0);
+  const part = (field) => {
+    const mean = total ? ins.reduce((sum, { of }) => sum + number(of[field]) * number(of.rate_per_s), 0) / total : 0;
+    return mean >= POOR ? ` ${Math.round(mean * 100)} %` : "";
+  };
   const words = [];
-  if (at.sheds) words.push(part("shed_share") ? `sheds ${share(part("shed_share"))}` : "sheds");
+  if (at.sheds) words.push(`sheds${part("shed_share")}`);
   if (at.suffers) words.push("suffers");
-  if (!words.length && level !== "ok") {
-    const failed = part("failed_share");
-    words.push(failed >= POOR ? `${share(failed)} failed` : LEVELS[level]);
-  }
+  if (!words.length && level !== "ok") words.push(part("failed_share") ? `fails${part("failed_share")}` : LEVELS[level]);
   const kind = KINDS[at.kind] ?? String(at.kind);
   const much = total ? rate(total) : outs.length ? "calls" : "quiet";
-  say(node.state, `${SIGNS[level]} ${[...words, ...(at.kind === "service" ? [] : [kind]), much].join(" · ")}`);
+  say(node.state, `${SIGNS[level]} ${[...words, ...(at.kind === "service" ? [] : [kind]), ...(at.sheds ? [] : [much])].join(" · ")}`);
   mark(node.button, "data-level", level);
   mark(node.button, "data-kind", KINDS[at.kind] ? at.kind : "other");
   node.words = [kind, LEVELS[level], ...words.filter((word) => word !== LEVELS[level])].join(", ");
-  mark(node.button, "aria-label", `${at.name}: ${node.words}; called by ${ins.length}, calls ${outs.length}`);
-  if (node === (held ?? pinned)) tellHeld(node);
+  // A rate that changes under the reader's focus is not read out each second.
+  if (node.words === node.heard && document.activeElement === node.button) return;
+  node.heard = node.words;
+  mark(node.button, "aria-label", `${at.name} ${node.state.textContent}: ${node.words}; called by ${ins.length}, calls ${outs.length}`);
 }
 
 /** Put labels where they cover neither a box nor each other; an edge that finds no room keeps its words for the table. */
@@ -309,7 +314,7 @@ function label() {
       else lines.push(part);
     }
     edge.text = lines.join("\n");
-    edge.w = Math.ceil(Math.max(...lines.map(measure)) / 12) * 12 + 12;
+    edge.w = Math.ceil(Math.max(...lines.map(measure)) / 6) * 6 + 8;
     edge.h = lines.length * 14 + 4;
   }
   const now = JSON.stringify([looked?.at.name, shown.map(({ w, h, of }) => [w, h, of.caller, of.callee, of.resource])]);
@@ -338,15 +343,17 @@ function find(shown, all) {
   const [right, bottom] = [parseFloat(frame.space.style.width), parseFloat(frame.space.style.height)];
   const rest = new Set(all);
   for (const edge of shown.slice().sort((a, b) => b.trouble - a.trouble)) {
-    const { w, h, spots, spot } = edge;
-    const box = ([x, y]) => [x - w / 2, y - h / 2, x + w / 2, y + h / 2];
+    const { w, h, spots, spot, from, to } = edge;
+    // Beside the curve, where that only leads around a corner.
+    const [aside, below] = from.number !== to.number ? [0, 0] : size.down ? [0, h / 2] : [w / 2 + 2, 0];
+    const box = ([x, y]) => [x + aside - w / 2, y + below - h / 2, x + aside + w / 2, y + below + h / 2];
     const free = ([x1, y1, x2, y2]) => x1 >= 0 && y1 >= 0 && x2 <= right && y2 <= bottom
       && taken.every((other) => x2 <= other[0] || other[2] <= x1 || y2 <= other[1] || other[3] <= y1);
     edge.spot = [...(spot ? [spot] : []), ...spots].find((place) => free(box(place)));
     if (!edge.spot) continue;
     taken.push(box(edge.spot));
     rest.delete(edge);
-    Object.assign(edge.plate.style, { left: `${edge.spot[0]}px`, top: `${edge.spot[1]}px` });
+    Object.assign(edge.plate.style, { left: `${edge.spot[0] + aside}px`, top: `${edge.spot[1] + below}px` });
     edge.plate.hidden = false;
   }
   for (const edge of rest) edge.plate.hidden = true;

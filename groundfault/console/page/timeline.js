@@ -51,12 +51,10 @@ function built() {
     text: make("input", { type: "search", placeholder: "Filter by text", "aria-label": "Filter what happened by text" }),
     copied: make("textarea", { class: "line-copied", readonly: "", hidden: "", rows: "8", "aria-label": "What is shown, as text" }),
   };
-  parts.spans = [...SPANS, [Infinity, "All"]].map(([s, words]) => [s, button(words, () => pick(s, end))]);
-  parts.later = button("Later ▸", () => move(0.5));
-  parts.now = button("Now", () => pick(span));
+  parts.spans = [...SPANS, [Infinity, "All"]].map(([s, words]) => [s, button(words, () => pick(s))]);
+  parts.then = button("Back to now", () => pick(span));
   const bar = make("div", { class: "line-bar" }, make("span", { role: "group", "aria-label": "How far back" }, ...parts.spans.map((each) => each[1])),
-    make("span", { role: "group", "aria-label": "Which time" }, button("◂ Earlier", () => move(-0.5)), parts.later, parts.now),
-    parts.text, button("Copy as text", copy));
+    parts.then, parts.text, button("Copy as text", copy));
   parts.chart = make("div", { class: "line-chart", "aria-hidden": "true" }, parts.axis, parts.lanes, parts.more);
   parts.body = make("div", { class: "line" }, bar, parts.kinds, parts.told, parts.copied, parts.chart, parts.none, parts.list);
   section.append(parts.empty, parts.body);
@@ -82,13 +80,6 @@ function pick(seconds, until) {
   end = seconds === Infinity ? undefined : until;
   for (const [s, button] of frame.spans) mark(button, "aria-pressed", String(s === span));
   redraw();
-}
-
-function move(part) {
-  const [from, to] = range();
-  const until = to + (to - from) * part;
-  if (span === Infinity) pick(86400, until < view.made_at ? until : undefined);
-  else pick(span, until < view.made_at ? until : undefined);
 }
 
 /** Show an entry with some time around it. */
@@ -179,13 +170,13 @@ function span_of(seconds) {
   return `${Math.floor(seconds / whole)} ${unit}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
+/** {wait_p99_s: 0.31} -> "wait p99 310 ms"; {processes: 3} -> "3 processes". */
 function counted([name, value]) {
-  if (!Number.isFinite(value)) return `${name.replaceAll("_", " ")} unknown`;
-  if (name.endsWith("_s") && !name.endsWith("_per_s")) return `${name.slice(0, -2).replaceAll("_", " ")} ${time(value)}`;
-  if (name.endsWith("_share")) return `${name.slice(0, -6).replaceAll("_", " ")} ${share(value)}`;
+  const [, bare, unit] = name.replaceAll("_", " ").match(/^(.*?)( per s| share| s)?$/);
+  if (!Number.isFinite(value)) return `${bare} unknown`;
   const many = Number.isInteger(value) ? value.toLocaleString("en-US") : count(value);
-  if (ONE[name]) return `${many} ${value === 1 ? ONE[name] : name}`;
-  return name.endsWith("_per_s") ? `${name.slice(0, -6).replaceAll("_", " ")} ${many}/s` : `${name.replaceAll("_", " ")} ${many}`;
+  if (!unit) return ONE[name] ? `${many} ${value === 1 ? ONE[name] : name}` : `${bare} ${many}`;
+  return `${bare} ${unit === " s" ? time(value) : unit === " share" ? share(value) : `${many}/s`}`;
 }
 
 /** Show what the filters leave, in the list and in the chart. */
@@ -203,7 +194,7 @@ function redraw() {
     if (entry.shown) shown++;
     else if (fits) outside++;
   }
-  frame.later.disabled = frame.now.disabled = end === undefined;
+  frame.then.hidden = end === undefined;
   const what = words.length || [...kinds.values()].some(({ box }) => !box.checked) ? "Nothing that the filters leave" : "Nothing";
   say(frame.told, chosen ?? `${shown} shown${outside ? `, ${outside} at other times` : ""}`);
   frame.none.hidden = shown > 0;
@@ -251,7 +242,7 @@ function chart(from, to) {
     const { name, track, lane } = lanes.get(key);
     const { of, spoken } = its[0];
     const worst = ["bad", "warn"].find((level) => its.some((entry) => entry.of.level === level)) ?? "ok";
-    say(name.firstChild, `${MARKS.has(of.kind) ? "" : `${SIGNS[worst]} `}${spoken}`);
+    say(name.firstChild, `${SIGNS[worst]} ${spoken}`);
     say(name.lastChild, MARKS.has(of.kind) ? "" : String(of.subject ?? ""));
     mark(lane, "data-level", worst);
     if (lane === place) place = place.nextSibling;
@@ -287,7 +278,7 @@ function axis(from, to, now) {
   const step = STEPS.find((seconds) => (to - from) / seconds <= 6.5) ?? STEPS.at(-1);
   const away = new Date(to * 1000).getTimezoneOffset() * 60;
   const ticks = [];
-  for (let at = Math.ceil((from - away) / step) * step + away; at <= to; at += step) ticks.push(at);
+  for (let at = Math.ceil((from - away) / step) * step + away; at <= to - (to - from) / 25; at += step) ticks.push(at);
   while (frame.axis.children.length > ticks.length) frame.axis.lastChild.remove();
   ticks.forEach((at, i) => {
     const tick = frame.axis.children[i] ?? frame.axis.appendChild(make("span"));

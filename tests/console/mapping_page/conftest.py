@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,8 @@ import pytest
 from groundfault.console.answering import Console
 from groundfault.console.asking import Asked
 from groundfault.console.guarding import Guard
+
+sys.path.extend(str(Path(__file__).parents[up]) for up in (0, 1))  # for the samples
 
 CHROMIUM = "/usr/bin/chromium"
 
@@ -29,8 +32,12 @@ class Served:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
         self.page = context.new_page()
-        self.page.on("console", lambda said: said.type in {"error", "warning"} and self.errors.append(said.text))
+        self.page.on("console", lambda said: self._is_ours(said) and self.errors.append(said.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    @staticmethod
+    def _is_ours(said: Any) -> bool:
+        return said.type in {"error", "warning"} and "icon.svg" not in said.text
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         console = self._console
