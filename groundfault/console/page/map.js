@@ -4,6 +4,7 @@ import { SIGNS, count, draw, make, mark, say, share, time } from "./dom.js";
 
 const MANY = 24; // edges beyond which a label stands by those in trouble only, until a box is looked at
 const DENSE = 60; // nodes beyond which boxes are small
+const SIGN = 6.6; // how wide a sign of a label is, in a wide font
 const POOR = 0.01; // the share of calls from which an edge shows how they end
 const ENDS = [["failed_share", "failed"], ["shed_share", "shed"], ["not_sent_share", "not sent"]];
 const KINDS = { service: "service", resource: "silent", outside: "outside", other: "folded" };
@@ -12,7 +13,7 @@ const LEVELS = { ok: "ok", warn: "watch", bad: "in trouble" };
 
 const nodes = new Map();
 const edges = new Map();
-let frame, shape, held, pinned, placed, wide, size, pen;
+let frame, shape, held, pinned, placed, wide, size;
 
 /** Show the map of a view; a view without one, as another release may send, says so. */
 export function show(view) {
@@ -143,6 +144,7 @@ function lay() {
   const step = across + (down ? even(wide / most - w - 8, 12, 50) : dense ? 10 : nodes.size > 16 ? 18 : 44);
   size = { w, h, down, room: down ? 126 : gap - 12 };
   frame.space.classList.toggle("dense", dense);
+  frame.space.classList.toggle("many", edges.size > MANY);
   ranks.forEach((rank, number) => {
     rank.sort((a, b) => a.at.row - b.at.row);
     rank.forEach((node, row) => Object.assign(node, { number, u: number * (long + gap), v: (row - (rank.length - 1) / 2) * step }));
@@ -156,7 +158,7 @@ function lay() {
       const sorted = node[side].slice().sort((a, b) => far(a) - far(b));
       sorted.forEach((edge, i) => (edge[port] = node.v + (i - (sorted.length - 1) / 2) * Math.min(9, (across - 14) / sorted.length)));
     }
-  const used = new Map();
+  const used = [0, 0]; // ways around, above and below
   for (const edge of edges.values()) edge.way = way(edge, { ranks, long, across, gap, step, used });
   settle(long, across);
 }
@@ -180,7 +182,6 @@ function align(rank, side, step, end) {
 /** Return an edge's way as curves, each of four points, and straight lines, each of two. */
 function way({ from, to, out, in: into }, { ranks, long, across, gap, step, used }) {
   const [u, end] = [from.u + long, to.u];
-  const turn = (key) => used.set(key, (used.get(key) ?? -1) + 1).get(key);
   if (from === to) return [[[u, from.v], [u + 44, from.v], [u + 30, from.v + across / 2 + 22], [u - 22, from.v + across / 2]]];
   if (from.number === to.number) {
     const out_u = u + Math.min(gap * 0.7, 26 + Math.abs(from.v - to.v) * 0.2);
@@ -189,7 +190,7 @@ function way({ from, to, out, in: into }, { ranks, long, across, gap, step, used
   if (from.number > to.number) {
     const all = ranks.slice(to.number, from.number + 1).flat().map((node) => node.v);
     const below = from.v + to.v >= 0;
-    const lane = (below ? Math.max(...all) + across / 2 : Math.min(...all) - across / 2) + (16 + 9 * turn(below)) * (below ? 1 : -1);
+    const lane = (below ? Math.max(...all) + across / 2 : Math.min(...all) - across / 2) + (16 + 9 * used[+below]++) * (below ? 1 : -1);
     const g = Math.min(gap * 0.5, 54);
     return [[[u, out], [u + g, out], [u + g, lane], [u, lane]], [[u, lane], [end, lane]], [[end, lane], [end - g, lane], [end - g, into], [end, into]]];
   }
@@ -202,13 +203,9 @@ function way({ from, to, out, in: into }, { ranks, long, across, gap, step, used
   };
   for (let number = from.number + 1; number < to.number; number++) {
     const rank = ranks[number];
-    const straight = at[1] + (into - at[1]) / (to.number - number + 1);
-    let v = straight;
-    if (rank.some((node) => Math.abs(node.v - v) < across / 2 + 5)) {
-      const gaps = rank.flatMap((node) => [node.v - step / 2, node.v + step / 2]).filter((place) => rank.every((node) => Math.abs(node.v - place) > across / 2 + 2));
-      v = gaps.reduce((best, place) => (Math.abs(place - straight) < Math.abs(best - straight) ? place : best), gaps[0] ?? v);
-      v += ([0, 1, -1][turn(`${number} ${Math.round(v)}`) % 3] * (step - across)) / 4;
-    }
+    let v = at[1] + (into - at[1]) / (to.number - number + 1);
+    const free = (place) => rank.every((node) => Math.abs(node.v - place) > across / 2 + 3);
+    if (!free(v)) v = rank.flatMap((node) => [node.v - step / 2, node.v + step / 2]).filter(free).sort((a, b) => Math.abs(a - v) - Math.abs(b - v))[0] ?? v;
     bend([rank[0].u, v]);
     ways.push([at, (at = [rank[0].u + long, v])]);
   }
@@ -246,7 +243,7 @@ function settle(long, across) {
   }
   if (!frame.list.querySelector("[tabindex='0']")) rove(nodes.values().next().value.button);
   frame.box.scrollTop ||= (height - frame.box.clientHeight) / 2;
-  placed = pen = undefined;
+  placed = undefined;
 }
 
 const on = (part, t) => (part.length < 2 ? part[0] : on(part.slice(1).map((point, i) => point.map((value, axis) => part[i][axis] * (1 - t) + value * t)), t));
@@ -266,6 +263,7 @@ function tell(edge) {
   if (of.resource && of.resource !== of.callee) edge.parts[0] = `${short(of.resource)}: ${edge.parts[0]}`;
   if (worst >= 0.001) edge.parts.push(`${share(worst)} ${word}`);
   if (of.wait_s != null) edge.parts.push(`waits ${time(of.wait_s)}`);
+  if (line.dataset.end !== end && end !== "ok") frame.lines.append(line); // trouble lies above
   mark(line, "data-end", end);
   mark(edge.plate, "data-end", end);
   mark(line, "marker-end", `url(#tip-${end})`);
@@ -288,7 +286,7 @@ function name(node) {
   if (!words.length && level !== "ok") words.push(part("failed_share") ? `fails${part("failed_share")}` : LEVELS[level]);
   const kind = KINDS[at.kind] ?? String(at.kind);
   const much = total ? rate(total) : outs.length ? "calls" : "quiet";
-  say(node.state, `${SIGNS[level]} ${[...words, ...(at.kind === "service" ? [] : [kind]), ...(at.sheds ? [] : [much])].join(" · ")}`);
+  say(node.state, `${SIGNS[level]} ${[...words, ...(at.kind === "service" ? [] : [kind]), ...(words.length ? [] : [much])].join(" · ")}`);
   mark(node.button, "data-level", level);
   mark(node.button, "data-kind", KINDS[at.kind] ? at.kind : "other");
   node.words = [kind, LEVELS[level], ...words.filter((word) => word !== LEVELS[level])].join(", ");
@@ -304,17 +302,16 @@ function label() {
   const looked = held ?? pinned;
   const all = [...edges.values()];
   const many = all.length > MANY;
-  const shown = looked ? all.filter(({ from, to }) => from === looked || to === looked) : many ? all.filter(({ trouble }) => trouble >= POOR) : all;
-  pen ??= Object.assign(document.createElement("canvas").getContext("2d"), { font: `11px ${getComputedStyle(frame.labels).fontFamily}` });
+  const shown = all.filter(({ from, to, trouble }) => (looked ? from === looked || to === looked : !many || trouble >= POOR));
   for (const edge of shown) {
     const lines = [];
     for (const part of edge.parts) {
       const joined = lines.length ? `${lines.at(-1)} · ${part}` : part;
-      if (lines.length && measure(joined) <= size.room) lines[lines.length - 1] = joined;
+      if (lines.length && joined.length * SIGN <= size.room) lines[lines.length - 1] = joined;
       else lines.push(part);
     }
     edge.text = lines.join("\n");
-    edge.w = Math.ceil(Math.max(...lines.map(measure)) / 6) * 6 + 8;
+    edge.w = Math.max(...lines.map((line) => line.length)) * SIGN + 8;
     edge.h = lines.length * 14 + 4;
   }
   const now = JSON.stringify([looked?.at.name, shown.map(({ w, h, of }) => [w, h, of.caller, of.callee, of.resource])]);
@@ -323,19 +320,7 @@ function label() {
     find(shown, all);
   }
   for (const edge of shown) if (!edge.plate.hidden) say(edge.plate, edge.text);
-  if (!looked) say(frame.said, `${nodes.size === 1 ? "1 box" : `${nodes.size} boxes`}, ${edges.size === 1 ? "1 edge" : `${edges.size} edges`}. `
-    + `${many ? "Labels stand by edges in trouble. " : ""}Point at a box, or focus or tap it, to see its calls alone.`);
-}
-
-const widths = new Map();
-
-function measure(text) {
-  let width = widths.get(text);
-  if (width === undefined) {
-    if (widths.size > 4000) widths.clear();
-    widths.set(text, (width = pen.measureText(text).width));
-  }
-  return width;
+  if (!looked) say(frame.said, `${many ? "Labels stand by edges in trouble. " : ""}Point at a box, or focus or tap it, to see its calls alone.`);
 }
 
 function find(shown, all) {
@@ -416,14 +401,12 @@ function explain(map) {
   const add = (note, who) => about.set(note, [...(about.get(note) ?? []), who]);
   for (const { at } of nodes.values()) for (const note of at.notes ?? []) add(note, at.name);
   for (const { of } of edges.values()) for (const note of of.notes ?? []) add(note, `${of.caller} → ${of.callee}`);
-  const lines = [...about].map(([note, who]) => [[...who.slice(0, 6), ...(who.length > 6 ? [`${who.length - 6} more`] : [])].join(", "), note]);
-  while (frame.notes.children.length > lines.length) frame.notes.lastChild.remove();
-  lines.forEach(([who, note], i) => {
-    const line = frame.notes.children[i] ?? frame.notes.appendChild(make("li", {}, make("bdi"), make("span")));
-    say(line.firstChild, who);
-    say(line.lastChild, who ? `: ${note}` : note);
+  const lines = [...about].map(([note, who]) => {
+    const named = who.slice(0, 6).join(", ") + (who.length > 6 ? ` and ${who.length - 6} more` : "");
+    return named ? `${named}: ${note}` : note;
   });
-  frame.notes.hidden = !lines.length;
+  while (frame.notes.childElementCount > lines.length) frame.notes.lastChild.remove();
+  lines.forEach((line, i) => say(frame.notes.children[i] ?? frame.notes.appendChild(make("li", { dir: "auto" })), line));
 }
 
 function fill() {

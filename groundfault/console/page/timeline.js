@@ -44,7 +44,7 @@ function built() {
     return made;
   };
   const parts = {
-    empty: make("p", { class: "line-empty" }), none: make("p", { class: "line-none" }),
+    empty: make("p", { class: "line-empty" }),
     axis: make("div", { class: "line-axis" }), lanes: make("div", { class: "line-lanes" }), more: make("p", { class: "line-more" }),
     list: make("ol", { class: "line-list" }), told: make("p", { role: "status", class: "line-told" }),
     kinds: make("fieldset", { class: "line-kinds" }, make("legend", {}, "Kinds")),
@@ -56,10 +56,9 @@ function built() {
   const bar = make("div", { class: "line-bar" }, make("span", { role: "group", "aria-label": "How far back" }, ...parts.spans.map((each) => each[1])),
     parts.then, parts.text, button("Copy as text", copy));
   parts.chart = make("div", { class: "line-chart", "aria-hidden": "true" }, parts.axis, parts.lanes, parts.more);
-  parts.body = make("div", { class: "line" }, bar, parts.kinds, parts.told, parts.copied, parts.chart, parts.none, parts.list);
+  parts.body = make("div", { class: "line" }, bar, parts.kinds, parts.told, parts.copied, parts.chart, parts.list);
   section.append(parts.empty, parts.body);
   parts.text.addEventListener("input", redraw);
-  parts.none.addEventListener("click", (event) => event.target.closest("button") && pick(Infinity));
   const of = (event) => entries.get(event.target.closest("[data-id]")?.dataset.id);
   for (const place of [parts.list, parts.lanes]) {
     for (const kind of ["pointerover", "focusin"]) place.addEventListener(kind, (event) => hold(of(event)));
@@ -99,6 +98,7 @@ function range() {
 /** Bring the list in step with the timeline: entries that stay are not touched. */
 function take(list) {
   const gone = new Set(entries.keys());
+  const today = day.format(view.made_at * 1000);
   let place = frame.list.firstChild;
   list.forEach((of, i) => {
     const id = String(of.id ?? `${of.kind} ${of.subject} ${of.began_at}`);
@@ -110,7 +110,10 @@ function take(list) {
     const { item } = entry;
     if (item === place) place = place.nextSibling;
     else frame.list.insertBefore(item, place);
-    write(entry);
+    const told = `${today}${JSON.stringify(of)}`;
+    if (told !== entry.told) write(entry);
+    else if (entry.open) last(entry);
+    entry.told = told;
   });
   for (const id of gone) {
     const { item, bar } = entries.get(id);
@@ -131,7 +134,6 @@ function fresh(id) {
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const brief = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const iso = (seconds) => new Date(seconds * 1000).toISOString();
 
@@ -146,13 +148,12 @@ function write(entry) {
   entry.from = of.began_at;
   entry.to = entry.open ? Infinity : of.ended_at;
   entry.spoken = KINDS[of.kind] ?? String(of.kind);
-  entry.lasts = entry.open ? `still, for ${span_of(now - of.began_at)}` : of.ended_at > of.began_at ? span_of(of.ended_at - of.began_at) : "";
+  last(entry);
   entry.counted = Object.entries(of.numbers ?? {}).map(counted).join(", ");
   entry.whose = [of.by && `by ${of.by}`, of.reason && `“${of.reason}”`].filter(Boolean).join(": ");
   say(entry.when, when);
   mark(entry.when, "title", `${iso(of.began_at)}${of.ended_at > of.began_at ? ` to ${iso(of.ended_at)}` : ""}`);
   mark(entry.when, "aria-label", `${when}, show this time in the chart`);
-  say(entry.lasted, entry.lasts);
   say(entry.kind, `${SIGNS[level]} ${entry.spoken}`);
   say(entry.who, of.service && of.service !== of.subject ? of.service : "");
   say(entry.subject, of.subject ?? "");
@@ -163,10 +164,16 @@ function write(entry) {
   entry.found = [of.service, of.subject, of.what, of.by, of.reason, entry.spoken].join(" ").toLowerCase();
 }
 
+function last(entry) {
+  const lasted = (entry.open ? view.made_at : entry.to) - entry.from;
+  entry.lasts = entry.open ? `still, for ${span_of(lasted)}` : lasted > 0 ? span_of(lasted) : "";
+  say(entry.lasted, entry.lasts);
+}
+
 function span_of(seconds) {
-  if (seconds < 60) return seconds < 10 ? time(Math.max(0, seconds)) : `${Math.round(seconds)} s`;
-  const [whole, unit, part, small] = seconds < 3600 ? [60, "min", 1, "s"] : seconds < 172800 ? [3600, "h", 60, "min"] : [86400, "d", 3600, "h"];
-  const rest = Math.floor((seconds % whole) / part);
+  if (seconds < 60) return time(Math.max(0, seconds < 10 ? seconds : Math.round(seconds)));
+  const [whole, unit, small] = seconds < 3600 ? [60, "min", "s"] : [3600, "h", "min"];
+  const rest = Math.floor(((seconds % whole) / whole) * 60);
   return `${Math.floor(seconds / whole)} ${unit}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
@@ -187,7 +194,7 @@ function redraw() {
   const words = frame.text.value.toLowerCase().split(/\s+/).filter(Boolean);
   let [shown, outside] = [0, 0];
   for (const entry of entries.values()) {
-    const fits = kinds.get(entry.of.kind).box.checked && words.every((word) => entry.found.includes(word));
+    const fits = kinds.get(entry.of.kind).checked && words.every((word) => entry.found.includes(word));
     const within = entry.to >= from && entry.from <= to;
     entry.shown = fits && within;
     if (entry.item.hidden === entry.shown) entry.item.hidden = !entry.shown;
@@ -195,29 +202,19 @@ function redraw() {
     else if (fits) outside++;
   }
   frame.then.hidden = end === undefined;
-  const what = words.length || [...kinds.values()].some(({ box }) => !box.checked) ? "Nothing that the filters leave" : "Nothing";
-  say(frame.told, chosen ?? `${shown} shown${outside ? `, ${outside} at other times` : ""}`);
-  frame.none.hidden = shown > 0;
-  if (!shown && frame.none.dataset.is !== `${what} ${outside}`) {
-    frame.none.dataset.is = `${what} ${outside}`;
-    frame.none.replaceChildren(`${what} happened in this time. `, ...(outside ? [make("button", { type: "button" }, `Show all ${outside}`)] : []));
-  }
+  say(frame.told, chosen ?? `${shown || "Nothing"} shown${outside ? `, ${outside} at other times` : ""}`);
   chart(from, to);
 }
 
-/** A box for each kind that there has been, in a fixed order. */
+/** A box for each kind that there has been. */
 function boxes() {
-  const many = new Map();
-  for (const { of } of entries.values()) many.set(of.kind, (many.get(of.kind) ?? 0) + 1);
-  for (const kind of many.keys()) {
+  for (const { of: { kind }, spoken } of entries.values()) {
     if (kinds.has(kind)) continue;
     const box = make("input", { type: "checkbox", checked: "" });
-    const number = make("span");
     box.addEventListener("change", redraw);
-    kinds.set(kind, { box, number });
-    frame.kinds.append(make("label", {}, box, ` ${KINDS[kind] ?? kind} `, number));
+    kinds.set(kind, box);
+    frame.kinds.append(make("label", {}, box, spoken));
   }
-  for (const [kind, { number }] of kinds) say(number, String(many.get(kind) ?? 0));
 }
 
 /** Draw the lanes: first what people and processes did, then every trouble in the order in which it began. */
@@ -284,7 +281,7 @@ function axis(from, to, now) {
     const tick = frame.axis.children[i] ?? frame.axis.appendChild(make("span"));
     const left = `${(((at - now + to - from) / (to - from)) * 100).toFixed(2)}%`;
     if (tick.style.left !== left) tick.style.left = left;
-    say(tick, step >= 86400 ? day.format(at * 1000) : brief.format(at * 1000));
+    say(tick, step >= 86400 ? day.format(at * 1000) : clock.format(at * 1000).slice(0, 5));
   });
 }
 

@@ -13,7 +13,16 @@ def node(name: str, layer: int = 0, row: int = 0, kind: str = "service", **more:
 
 def edge(caller: str, callee: str, rate: float = 10.0, **more: Any) -> dict[str, Any]:
     usual = {"resource": callee, "failed_share": 0.0, "shed_share": 0.0, "not_sent_share": 0.0, "wait_s": 0.002}
-    return {"caller": caller, "callee": callee, "rate_per_s": rate, **usual, "level": "ok", "back": False, "notes": [], **more}
+    return {
+        "caller": caller,
+        "callee": callee,
+        "rate_per_s": rate,
+        **usual,
+        "level": "ok",
+        "back": False,
+        "notes": [],
+        **more,
+    }
 
 
 def sample_map(nodes: int, edges: int, *, layers: int = 6, spike: bool = False, seed: int = 3) -> MapView:
