@@ -44,19 +44,19 @@ function built() {
     return made;
   };
   const parts = {
-    empty: make("p", { class: "line-empty" }),
-    axis: make("div", { class: "line-axis" }), lanes: make("div", { class: "line-lanes" }), more: make("p", { class: "line-more" }),
-    list: make("ol", { class: "line-list" }), told: make("p", { role: "status", class: "line-told" }),
-    kinds: make("fieldset", { class: "line-kinds" }, make("legend", {}, "Kinds")),
+    empty: make("p", { class: "past-empty" }),
+    axis: make("div", { class: "past-axis" }), lanes: make("div", { class: "past-lanes" }), more: make("p", { class: "past-more" }),
+    list: make("ol", { class: "past-list" }), told: make("p", { role: "status", class: "past-told" }),
+    kinds: make("fieldset", { class: "past-kinds" }, make("legend", {}, "Kinds")),
     text: make("input", { type: "search", placeholder: "Filter by text", "aria-label": "Filter what happened by text" }),
-    copied: make("textarea", { class: "line-copied", readonly: "", hidden: "", rows: "8", "aria-label": "What is shown, as text" }),
+    copied: make("textarea", { class: "past-copied", readonly: "", hidden: "", rows: "8", "aria-label": "What is shown, as text" }),
   };
   parts.spans = [...SPANS, [Infinity, "All"]].map(([s, words]) => [s, button(words, () => pick(s))]);
   parts.then = button("Back to now", () => pick(span));
-  const bar = make("div", { class: "line-bar" }, make("span", { role: "group", "aria-label": "How far back" }, ...parts.spans.map((each) => each[1])),
+  const bar = make("div", { class: "past-bar" }, make("span", { role: "group", "aria-label": "How far back" }, ...parts.spans.map((each) => each[1])),
     parts.then, parts.text, button("Copy as text", copy));
-  parts.chart = make("div", { class: "line-chart", "aria-hidden": "true" }, parts.axis, parts.lanes, parts.more);
-  parts.body = make("div", { class: "line" }, bar, parts.kinds, parts.told, parts.copied, parts.chart, parts.list);
+  parts.chart = make("div", { class: "past-chart", "aria-hidden": "true" }, parts.axis, parts.lanes, parts.more);
+  parts.body = make("div", { class: "past" }, bar, parts.kinds, parts.told, parts.copied, parts.chart, parts.list);
   section.append(parts.empty, parts.body);
   parts.text.addEventListener("input", redraw);
   const of = (event) => entries.get(event.target.closest("[data-id]")?.dataset.id);
@@ -124,11 +124,11 @@ function take(list) {
 }
 
 function fresh(id) {
-  const part = (tag, kind) => make(tag, { class: `line-${kind}` });
-  const entry = { when: make("button", { type: "button", class: "line-when" }), lasted: part("span", "lasted"), kind: part("span", "kind"),
+  const part = (tag, kind) => make(tag, { class: `past-${kind}` });
+  const entry = { when: make("button", { type: "button", class: "past-when" }), lasted: part("span", "lasted"), kind: part("span", "kind"),
     who: part("bdi", "who"), subject: part("bdi", "subject"), what: part("span", "what"), by: part("span", "by") };
   entry.item = make("li", { "data-id": id }, entry.when, entry.lasted, entry.kind,
-    make("span", { class: "line-said" }, entry.who, " ", entry.subject, " ", entry.what, " ", entry.by));
+    make("span", { class: "past-said" }, entry.who, " ", entry.subject, " ", entry.what, " ", entry.by));
   entry.bar = make("i", { "data-id": id });
   return entry;
 }
@@ -233,8 +233,8 @@ function chart(from, to) {
   for (const key of order.slice(0, LANES)) {
     const its = wanted.get(key);
     if (!lanes.has(key)) {
-      const [name, track] = [make("span", { class: "line-name" }, make("b"), " ", make("bdi")), make("span", { class: "line-track" })];
-      lanes.set(key, { name, track, lane: make("div", { class: "line-lane" }, name, track) });
+      const [name, track] = [make("span", { class: "past-name" }, make("b"), " ", make("bdi")), make("span", { class: "past-track" })];
+      lanes.set(key, { name, track, lane: make("div", { class: "past-lane" }, name, track) });
     }
     const { name, track, lane } = lanes.get(key);
     const { of, spoken } = its[0];
