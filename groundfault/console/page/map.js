@@ -42,7 +42,6 @@ export function show(view) {
 }
 
 function built() {
-  const section = document.getElementById("map");
   const parts = {
     empty: make("p", { class: "map-empty" }),
     said: make("p", { class: "map-said" }),
@@ -62,16 +61,16 @@ function built() {
     key("not-sent", "not sent"), key("silent", "one end does not report"), "the wider, the more calls");
   parts.space = make("div", { class: "map-space" }, parts.lines, parts.list, parts.labels);
   parts.box = make("div", { class: "map-box" }, parts.space);
-  const head = make("tr", {}, ...COLUMNS.map((column) => make("th", { scope: "col" }, column)));
-  const table = make("table", {}, make("caption", {}, "Who calls whom"), make("thead", {}, head), parts.body);
+  const head = make("thead", {}, make("tr", {}, ...COLUMNS.map((column) => make("th", { scope: "col" }, column))));
+  const table = make("table", {}, make("caption", {}, "Who calls whom"), head, parts.body);
   parts.table = make("details", { class: "map-table" }, make("summary", {}, "As a table"),
     make("div", { class: "map-scroll", tabindex: "0", role: "region", "aria-label": "Who calls whom, as a table" }, table));
   parts.table.addEventListener("toggle", () => parts.table.open && fill());
   parts.all = make("div", { class: "map" }, parts.box, parts.said, parts.legend, parts.notes, parts.table);
-  section.append(parts.empty, parts.all);
+  document.getElementById("map").append(parts.empty, parts.all);
   const of = (event) => nodes.get(event.target.closest?.("button")?.dataset.name);
   for (const [kind, holds] of [["pointerover", true], ["pointerout", false], ["focusin", true], ["focusout", false]])
-    parts.list.addEventListener(kind, (event) => event.pointerType !== "touch" && hold(holds ? of(event) : undefined));
+    parts.list.addEventListener(kind, (event) => event.pointerType !== "touch" && focusOn((held = holds ? of(event) : undefined)));
   parts.list.addEventListener("focusin", (event) => rove(event.target));
   parts.list.addEventListener("click", (event) => pin(of(event)));
   parts.list.addEventListener("keydown", (event) => go(event, of(event)));
@@ -111,19 +110,15 @@ function take(map) {
     to.ins.push(edge);
     unused.delete(key);
   }
-  for (const key of unused) {
-    const { line, plate, row } = edges.get(key);
-    [line, plate, row].forEach((element) => element?.remove());
-    edges.delete(key);
-  }
-  for (const key of gone) {
-    const node = nodes.get(key);
-    node.item.remove();
-    nodes.delete(key);
-    if (node === pinned) pinned = undefined;
-    if (node === held) held = undefined;
-    frame.space.classList.toggle("looking", Boolean(held ?? pinned));
-  }
+  for (const [all, keys] of [[edges, unused], [nodes, gone]])
+    for (const key of keys) {
+      const { line, plate, row, item } = all.get(key);
+      for (const element of [line, plate, row, item]) element?.remove();
+      all.delete(key);
+    }
+  if (!nodes.has(held?.at.name)) held = undefined;
+  if (!nodes.has(pinned?.at.name)) pinned = undefined;
+  frame.space.classList.toggle("looking", Boolean(held ?? pinned));
 }
 
 /** Give every node and edge its place. In here u runs along the layers, and v across them. */
@@ -152,10 +147,9 @@ function lay() {
   const end = ((most - 1) / 2) * step;
   for (let sweep = 0; sweep < 8; sweep++)
     for (const rank of sweep % 2 ? ranks : ranks.slice().reverse()) align(rank, sweep % 2 ? "ins" : "outs", step, end);
-  const from = (edge) => edge.from.v, to = (edge) => edge.to.v;
   for (const node of nodes.values())
-    for (const [side, far, port] of [["outs", to, "out"], ["ins", from, "in"]]) {
-      const sorted = node[side].slice().sort((a, b) => far(a) - far(b));
+    for (const [side, far, port] of [["outs", "to", "out"], ["ins", "from", "in"]]) {
+      const sorted = node[side].slice().sort((a, b) => a[far].v - b[far].v);
       sorted.forEach((edge, i) => (edge[port] = node.v + (i - (sorted.length - 1) / 2) * Math.min(9, (across - 14) / sorted.length)));
     }
   const used = [0, 0]; // ways around, above and below
@@ -183,10 +177,8 @@ function align(rank, side, step, end) {
 function way({ from, to, out, in: into }, { ranks, long, across, gap, step, used }) {
   const [u, end] = [from.u + long, to.u];
   if (from === to) return [[[u, from.v], [u + 44, from.v], [u + 30, from.v + across / 2 + 22], [u - 22, from.v + across / 2]]];
-  if (from.number === to.number) {
-    const out_u = u + Math.min(gap * 0.7, 26 + Math.abs(from.v - to.v) * 0.2);
-    return [[[u, out], [out_u, out], [out_u, into], [u, into]]];
-  }
+  const wide_u = u + Math.min(gap * 0.7, 26 + Math.abs(from.v - to.v) * 0.2);
+  if (from.number === to.number) return [[[u, out], [wide_u, out], [wide_u, into], [u, into]]];
   if (from.number > to.number) {
     const all = ranks.slice(to.number, from.number + 1).flat().map((node) => node.v);
     const below = from.v + to.v >= 0;
@@ -228,8 +220,7 @@ function settle(long, across) {
   const place = ([u, v]) => (size.down ? [v + shift[1], u + shift[0]] : [u + shift[0], v + shift[1]]).map(Math.round);
   const [width, height] = size.down ? [extent[1], extent[0]] : extent;
   Object.assign(frame.space.style, { width: `${Math.floor(width)}px`, height: `${Math.ceil(height)}px` });
-  mark(frame.lines, "width", String(Math.floor(width)));
-  mark(frame.lines, "height", String(Math.ceil(height)));
+  Object.entries({ width, height }).forEach(([name, value]) => mark(frame.lines, name, String(Math.ceil(value))));
   for (const node of nodes.values()) {
     [node.x, node.y] = place([node.u, node.v - across / 2]);
     Object.assign(node.item.style, { left: `${node.x}px`, top: `${node.y}px`, width: `${size.w}px`, height: `${size.h}px` });
@@ -300,25 +291,21 @@ function name(node) {
 function label() {
   if (!wide) return;
   const looked = held ?? pinned;
-  const all = [...edges.values()];
-  const many = all.length > MANY;
+  const all = [...edges.values()], many = all.length > MANY;
   const shown = all.filter(({ from, to, trouble }) => (looked ? from === looked || to === looked : !many || trouble >= POOR));
   for (const edge of shown) {
-    const lines = [];
-    for (const part of edge.parts) {
-      const joined = lines.length ? `${lines.at(-1)} · ${part}` : part;
-      if (lines.length && joined.length * SIGN <= size.room) lines[lines.length - 1] = joined;
-      else lines.push(part);
+    const lines = edge.parts.slice(0, 1);
+    for (const part of edge.parts.slice(1)) {
+      const joined = `${lines.at(-1)} · ${part}`;
+      joined.length * SIGN <= size.room ? lines.splice(-1, 1, joined) : lines.push(part);
     }
     edge.text = lines.join("\n");
     edge.w = Math.max(...lines.map((line) => line.length)) * SIGN + 8;
     edge.h = lines.length * 14 + 4;
   }
   const now = JSON.stringify([looked?.at.name, shown.map(({ w, h, of }) => [w, h, of.caller, of.callee, of.resource])]);
-  if (now !== placed) {
-    placed = now;
-    find(shown, all);
-  }
+  if (now !== placed) find(shown, all);
+  placed = now;
   for (const edge of shown) if (!edge.plate.hidden) say(edge.plate, edge.text);
   if (!looked) say(frame.said, `${many ? "Labels stand by edges in trouble. " : ""}Point at a box, or focus or tap it, to see its calls alone.`);
 }
@@ -344,11 +331,6 @@ function find(shown, all) {
   for (const edge of rest) edge.plate.hidden = true;
 }
 
-function hold(node) {
-  held = node;
-  focusOn();
-}
-
 function pin(node) {
   pinned = node === pinned ? undefined : node;
   for (const { button } of nodes.values()) mark(button, "aria-pressed", button === pinned?.button ? "true" : null);
@@ -357,9 +339,8 @@ function pin(node) {
 
 /** Let the edges of the box that is looked at come forward. */
 function focusOn() {
-  const looked = held ?? pinned;
+  const looked = held ?? pinned, near = new Set([looked]);
   frame.space.classList.toggle("looking", Boolean(looked));
-  const near = new Set([looked]);
   for (const { from, to, line } of edges.values()) {
     const is = looked && (from === looked || to === looked);
     if (is) near.add(from).add(to);
@@ -412,10 +393,7 @@ function explain(map) {
 function fill() {
   for (const edge of edges.values()) {
     const { of } = edge;
-    if (!edge.row) {
-      edge.row = make("tr", {}, make("th", { scope: "row" }), ...COLUMNS.slice(1).map(() => make("td")));
-      frame.body.append(edge.row);
-    }
+    edge.row ??= frame.body.appendChild(make("tr", {}, make("th", { scope: "row" }), ...COLUMNS.slice(1).map(() => make("td"))));
     const cells = [of.caller, of.callee, of.resource ?? "–", rate(of.rate_per_s),
       ...ENDS.map(([field]) => (Number.isFinite(of[field]) ? share(of[field]) : "unknown")), time(of.wait_s), (of.notes ?? []).join(". ")];
     cells.forEach((text, i) => say(edge.row.cells[i], text));
