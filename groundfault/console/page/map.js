@@ -1,5 +1,4 @@
-// Who calls whom. Nodes are a list of buttons that lie over the curves of an SVG; a table says the same in text.
-// The layers come with the view; here they get room, and what changes each second touches only what it changes.
+// Who calls whom: a list of buttons that lie over the curves of an SVG, in the view's layers; a table says the same.
 import { SIGNS, count, draw, make, mark, say, share, time } from "./dom.js";
 
 const MANY = 24; // edges beyond which a label stands by those in trouble only, until a box is looked at
