@@ -231,7 +231,7 @@ def _whole(said: Any, kinds: Kinds, odd: list[str], where: str) -> dict[str, Any
         try:
             made[name] = check(said[name])
         except (KeyError, _OddError):
-            made[name] = usual
             if name not in _OPTIONAL:
+                made[name] = usual
                 odd.append(where + name)
     return made

@@ -30,8 +30,8 @@ _NAMED: Final = {
     "[4~": "end",
 }
 _SINGLE: Final = {"\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace"}
-_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|O.)", re.DOTALL)
-_BEGUN: Final = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*|O)?\Z")
+_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)", re.DOTALL)
+_BEGUN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
 _REST_S: Final = 0.05
 """So long after an Escape its rest may still come; else it was the key."""
 

@@ -64,7 +64,8 @@ class Drawing:
             piece = self.safe(text)
             cells_wide = cell_len(piece)
             if cells_wide > left:
-                piece, cells_wide = fitted(piece, left, self.signs), left
+                piece = piece[:left] if piece.isspace() else fitted(piece, left, self.signs)
+                cells_wide = left
             made.append(piece, how or None)
             left -= cells_wide
         return made

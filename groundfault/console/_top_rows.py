@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from rich.cells import cell_len
+
 from groundfault.console._top_lines import BAD, SHED, SOFT, STYLES, WARN, Cell, Column, Drawing
 from groundfault.console._top_words import count, share, spark, time
 from groundfault.console.view import CommandRow, ServerRow, View
@@ -61,7 +63,7 @@ def _curve(draw: Drawing, width: int) -> Column:
             spark(row["spark"], wide, draw.signs), {"bad": "bright_red", "warn": WARN}.get(row["level"], "cyan")
         )
 
-    return Column("two minutes"[:width], width, cell)
+    return Column("2 minutes"[:width], width, cell)
 
 
 def _why(width: int) -> Column:
@@ -96,7 +98,7 @@ def _in_flight(row: CommandRow, _: int) -> Cell:
 def command_columns(draw: Drawing, view: View, rows: Sequence[CommandRow]) -> list[Column]:
     """Return the columns of the commands: what there is room for, the name and the reasons as wide as can be."""
     several = len({row["service"] for row in view["commands"]}) > 1
-    longest = max((len(name_of(row, with_service=several)) for row in rows), default=8)
+    longest = max((cell_len(draw.safe(name_of(row, with_service=several))) for row in rows), default=8)
     width = draw.width
 
     def name(wide: int) -> Column:

@@ -86,12 +86,13 @@ def _counters(draw: Drawing, row: CommandRow, window_s: float) -> list[Text]:
 
 
 def _curves(draw: Drawing, row: CommandRow, point_s: float) -> list[Text]:
-    wide = min(max(len(row["spark"]), len(row["bad"]), 1), max(10, draw.width - 30))
+    points = max(len(row["spark"]), len(row["bad"]), 1)
+    wide = points // -(-points // max(10, draw.width - 32))  # as many as can be pooled without a rest
     lines = [_title(draw, f"the last {time(len(row['spark']) * point_s, draw.signs)}")]
-    for name, points, style in (("calls", row["spark"], "cyan"), ("gone badly", row["bad"], "red")):
-        known = [each for each in points if each is not None]
+    for name, curved, style in (("calls", row["spark"], "cyan"), ("gone badly", row["bad"], "red")):
+        known = [each for each in curved if each is not None]
         if known and max(known) > 0:
-            curve = Cell(spark(points, wide, draw.signs), style)
+            curve = Cell(spark(curved, wide, draw.signs), style)
             lines.append(draw.line(Cell(f"{name:<11}", SOFT), curve, Cell(f"  at most {count(max(known))} per s")))
     return lines if len(lines) > 1 else []
 

@@ -1,7 +1,6 @@
 """Where ``groundfault top`` looks: run directories, which it reads itself, or a console that somebody else runs."""
 
 import base64
-import gzip
 import json
 import os
 import socket
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from groundfault._clock import Clock, monotonic, wall
 from groundfault.console._top_checked import NoViewError, checked
 from groundfault.console.view import View
+from groundfault.metrics._place import read_file
 
 __all__ = ["MEMORY", "Address", "Console", "Looked", "RunDirs", "Source", "SourceError", "address_of", "source_of"]
 
@@ -30,8 +30,6 @@ _LARGEST_SENT: Final = 16 * 2**20
 _LARGEST: Final = 64 * 2**20
 _LONGEST_REASON: Final = 200
 _TIMEOUT_S: Final = 5.0
-_FRESH_S: Final = 15.0
-"""A memory that is older than this is of another time."""
 
 
 class SourceError(Exception):
@@ -66,7 +64,6 @@ class RunDirs:
         self._clock = clock
         self._sequence = 0
         self._observers: dict[Path, Any] = {}
-        self._new = True
 
     def look(self) -> Looked:
         """Return what all processes say now."""
@@ -82,7 +79,7 @@ class RunDirs:
         if len(unknown) == len(self._directories):
             raise SourceError("; ".join(unknown))
         self._sequence += 1
-        if self._sequence <= self.looks and self._new:
+        if self._sequence <= self.looks:
             unknown.append("what came before: the rates are those of the moments since this command began")
         view: View = view_of(
             list(self._observers.values()),
@@ -106,33 +103,34 @@ class RunDirs:
             raise SourceError(f"{directory}: {error}") from None
         observer = self._observers.get(directory)
         if observer is None:
-            observer = self._observers[directory] = self._begun(directory, now)
+            observer = self._observers[directory] = _begun(directory)
         observer.see(report, now)
 
-    def _begun(self, directory: Path, now: float) -> Any:
-        from groundfault.console.observing import Observer  # noqa: PLC0415  likewise
 
-        with suppress(Exception):  # a memory is welcome, and never needed
-            remembered = _remembered(directory, now)
-            if remembered is not None:
-                observer = Observer.recalled(remembered)
-                self._new = False
-                return observer
-        return Observer()
+def _begun(directory: Path) -> Any:
+    """Return an observer that goes on where the recorder of this directory stands, if there is one."""
+    from groundfault.console.observing import Observer  # noqa: PLC0415  a console elsewhere needs none of it
+
+    with suppress(Exception):  # a memory is welcome, and never needed
+        return Observer.recalled(_remembered(directory))
+    return Observer()
 
 
-def _remembered(directory: Path, now: float) -> dict[str, Any] | None:
-    """Return what the recorder of this directory remembers; None if nothing of late."""
-    path = directory / MEMORY
-    if now - path.stat().st_mtime > _FRESH_S:
-        return None
-    with gzip.open(path) as file:
-        observers = json.loads(file.read(_LARGEST))["observers"]
-    if len(observers) == 1:
-        remembered: dict[str, Any] = next(iter(observers.values()))
-        return remembered
-    named: dict[str, Any] | None = observers.get(str(directory)) or observers.get(directory.name)
-    return named
+def _remembered(directory: Path) -> dict[str, Any]:
+    """Return what the recorder of this directory remembers. Raises whatever comes of a file that holds none of it."""
+    data, _ = read_file(directory / MEMORY, directory.stat().st_uid, probe=False)
+    remembered: dict[str, Any] = json.loads(_unpacked(data))["observer"]
+    return remembered
+
+
+def _unpacked(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj(31)  # as gzip does
+    body = unpacker.decompress(data, _LARGEST)
+    if unpacker.unconsumed_tail:
+        raise SourceError(f"it answers with more than {_LARGEST // 2**20} MiB")
+    if not unpacker.eof:
+        raise SourceError("its answer ends early")
+    return body
 
 
 class Address(NamedTuple):
@@ -248,16 +246,20 @@ class Console:
     def _asked(self) -> tuple[bytes, str | None]:
         connection = self._connection()
         overdue: list[bool] = []
+        opened: list[socket.socket] = []  # kept here, for the connection lets go of it before the answer is read
 
         def cut() -> None:  # a byte now and then would hold us for ever
             overdue.append(True)
-            with suppress(OSError, AttributeError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+            for each in opened:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
         timer = Timer(self._timeout_s, cut)
         timer.daemon = True
         timer.start()
         try:
+            connection.connect()
+            opened.append(connection.sock)
             connection.request("GET", self._address.path, headers=self._headers)
             with connection.getresponse() as response:
                 found = self._read(response), response.headers.get("Date")
@@ -281,12 +283,10 @@ class Console:
         if len(body) > _LARGEST_SENT:
             self._fail(f"it answers with more than {_LARGEST_SENT // 2**20} MiB")
         if response.headers.get("Content-Encoding", "").lower() == "gzip":
-            unpacker = zlib.decompressobj(31)
-            body = unpacker.decompress(body, _LARGEST)
-            if unpacker.unconsumed_tail:
-                self._fail(f"it answers with more than {_LARGEST // 2**20} MiB")
-            if not unpacker.eof:
-                self._fail("its answer ends early")
+            try:
+                body = _unpacked(body)
+            except SourceError as error:
+                self._fail(str(error))
         return body
 
 

@@ -139,7 +139,7 @@ def spark(points: Sequence[float | None], width: int, signs: Signs) -> str:
     """
     pooled = pool(points, width)
     known = [each for each in pooled if each is not None]
-    peak = max(max(known), 1.7 * sum(known) / len(known)) if known else 0.0
+    peak = max(*known, 1.7 * sum(known) / len(known)) if known else 0.0
     top = len(signs.blocks) - 1
     cells = (
         " " if each is None else signs.blocks[0 if peak <= 0 or each <= 0 else max(1, round(each / peak * top))]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from groundfault.console._top_lines import BAD, SHED, SOFT, STRONG, STYLES, WARN, Cell, Drawing, wrapped
@@ -23,6 +24,8 @@ STALE_S: Final = 5.0
 
 _WIDEST: Final = 400
 _NARROWEST: Final = 20
+_NARROW: Final = 60
+_ROOMY: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,12 @@ def picture(
     """Return the lines of the picture, at most ``height``; None: all there are, and no hints for keys."""
     draw = Drawing(min(max(width, _NARROWEST), _WIDEST), signs)
     if height is None:
-        return [*_head(draw, view, situation, None), *_commands(draw, view, looking, None), *_unknown(draw, view, None)]
+        head = [*_head(draw, view, situation), *_servers(draw, view, None)]
+        return [*head, *_commands(draw, view, looking, None), *_unknown(draw, view, None)]
     foot = _foot(draw, view, looking)
-    head = _head(draw, view, situation, height) if looking.screen != "help" else []
+    head = [] if looking.screen == "help" else _head(draw, view, situation)
+    if looking.screen == "commands":
+        head += _servers(draw, view, height)
     room = max(0, height - len(head) - len(foot))
     body = _body(draw, view, looking, room)[:room]
     lines = [*head, *body, *[Text(end="")] * (room - len(body)), *foot]
@@ -65,7 +71,7 @@ def _body(draw: Drawing, view: View, looking: Looking, room: int) -> list[Text]:
     return lines[first:]
 
 
-def _head(draw: Drawing, view: View, situation: Situation, height: int | None) -> list[Text]:
+def _head(draw: Drawing, view: View, situation: Situation) -> list[Text]:
     head = view["headline"]
     level = head["level"]
     sign = draw.signs.levels[level]
@@ -75,12 +81,8 @@ def _head(draw: Drawing, view: View, situation: Situation, height: int | None) -
         why = f": {situation.trouble}" if situation.trouble else ""
         lines.append(draw.line(Cell(f"{draw.signs.levels['warn']} STALE, {since}{why}", "reverse yellow")))
     words = wrapped(draw.safe(f"{sign} {level.upper()} {head['words']}"), draw.width)
-    most = 2 if height is None or height >= 20 else 1  # noqa: PLR2004  a short terminal has no room for long words
-    lines += [draw.line(Cell(text, STYLES[level] if level != "ok" else "bold green")) for text in words[:most]]
-    lines += draw.segments(_numbers(draw, view))
-    if view["servers"]:
-        lines += _servers(draw, view, height)
-    return lines
+    lines += [draw.line(Cell(text, STYLES[level] if level != "ok" else "bold green")) for text in words[:2]]
+    return lines + draw.segments(_numbers(draw, view))
 
 
 def _title(draw: Drawing, view: View, situation: Situation) -> Text:
@@ -110,16 +112,18 @@ def _numbers(draw: Drawing, view: View) -> list[Cell]:
         found.append(Cell(f"settings: {head['behind']:g} behind{lag}", WARN))
     elif head["version"]:
         found.append(Cell(f"settings {head['version'][:24]}", SOFT))
-    if draw.width >= 100 and any(point is not None for point in head["spark"]):  # noqa: PLR2004  else it takes a line
+    if draw.width >= _ROOMY and any(point is not None for point in head["spark"]):  # else it takes a line of its own
         found.append(Cell(spark(head["spark"], 30, signs), "cyan"))
     return found
 
 
 def _servers(draw: Drawing, view: View, height: int | None) -> list[Text]:
+    if not view["servers"]:
+        return []
     servers = sorted(view["servers"], key=lambda row: (-_GRAVITY[row["level"]], -row["rate_per_s"], row["service"]))
     most = len(servers) if height is None else max(1, (height - 6) // 6)
     shown = servers if len(servers) <= most else servers[: most - 1] if most > 1 else servers[:1]
-    columns = server_columns(draw, max(len(row["service"]) for row in servers))
+    columns = server_columns(draw, max(cell_len(draw.safe(row["service"])) for row in servers))
     lines = [draw.titles(columns), *(draw.row(columns, row) for row in shown)]
     rest = servers[len(shown) :]
     if rest and most > 1:
@@ -192,9 +196,13 @@ def _foot(draw: Drawing, view: View, looking: Looking) -> list[Text]:
         ("t", "timeline"),
     ]
     hints += [("?", "help"), ("p", "go on" if looking.paused else "pause")]
-    cells = []
+    cells: list[Cell] = []
+    used = 0
     for key, what in hints:
-        cells += [Cell(key, STRONG), Cell(f" {what}  " if draw.width >= 60 else "  ", SOFT)]  # noqa: PLR2004  narrow
+        said = f" {what}" if draw.width >= _NARROW else ""
+        if used + len(key + said) <= draw.width:  # a hint that is cut off says nothing
+            cells += [Cell(key, STRONG), Cell(said, SOFT), Cell("  ")]
+            used += len(key + said) + 2
     return [*lines, draw.line(*cells)]
 
 

@@ -23,8 +23,11 @@ __all__ = ["add_to"]
 FAILED: Final = 1
 BAD: Final = 3
 WARN: Final = 4
-APART_S: Final = 1.0
-"""Between two looks: what counters say is how far they have moved."""
+APART_S: Final = 1.25
+"""Between the two looks of one picture: each process reports once a second, and counters say how far they moved."""
+
+INTERVAL_S: Final = 1.0
+"""Between the lines of a stream."""
 
 _WIDTH: Final = 120
 """Of a picture that goes into a file or a pipe, unless COLUMNS says another one."""
@@ -123,7 +126,7 @@ def _once(options: argparse.Namespace, source: "Source") -> int:
     looked = source.look()
     for _ in range(source.looks - 1):
         if sys.stderr.isatty():
-            _say("looking twice, a second apart")
+            _say("looking twice, a second apart, for rates")
         time.sleep(APART_S)
         looked = source.look()
     if options.json:
@@ -149,10 +152,11 @@ def _print(options: argparse.Namespace, looked: "Looked") -> None:
     lines = picture(
         looked.view, _looking(options), Situation(looked.age_s), width=width, height=None, signs=_signs(options)
     )
-    for line in lines:
-        line.rstrip()
-        console.print(line, soft_wrap=True)
-    sys.stdout.flush()
+    with console.capture() as printed:  # a pipe that breaks is not for rich to handle: it would end with 1
+        for line in lines:
+            line.rstrip()
+            console.print(line, soft_wrap=True)
+    _write(printed.get())
 
 
 def _stream(source: "Source") -> int:
@@ -178,7 +182,7 @@ def _looks(source: "Source") -> "Iterator[Looked | str]":
             yield source.look()
         except sources.SourceError as error:
             yield str(error)
-        time.sleep(max(0.1, APART_S - (monotonic() - began)))
+        time.sleep(max(0.1, INTERVAL_S - (monotonic() - began)))
 
 
 def _write(text: str) -> None:
