@@ -144,23 +144,40 @@ def test_a_signal_that_ends_it_restores_the_terminal(terminal, number, code):
     assert terminal.is_as_before
 
 
-def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(terminal):
-    terminal.process.send_signal(signal.SIGTSTP)
-    terminal.wait_for("\x1b[?1049l")
-    for _ in range(200):
-        pid, status = os.waitpid(terminal.process.pid, os.WNOHANG | os.WUNTRACED)
-        if pid:
-            break
-        time.sleep(0.02)
-    # A session of its own has no shell that could make it go on, so the kernel may not stop it at all (POSIX).
-    if pid:
-        assert os.WIFSTOPPED(status)
+SHELL = """
+import os, signal, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+child = os.fork()
+if not child:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+while True:
+    _, status = os.waitpid(child, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        sys.exit(os.waitstatus_to_exitcode(status))
+    print(f"STOPPED {child}.", flush=True)
+"""
+"""As a shell does it: a job of its own, which the kernel lets be stopped, for somebody is there to go on with it."""
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(console, sample):
+    console.says(sample(40, spike=True))
+    terminal = Terminal(SHELL, DRIVE, "top", "--url", console.url)
+    try:
+        terminal.wait_for("OPEN 3/8")
+        terminal.press("\x1a")
+        drawn = terminal.wait_for(".\r\n")
+        assert "\x1b[?1049l" in drawn
         assert termios.tcgetattr(terminal._ours) == terminal.before
-        terminal.process.send_signal(signal.SIGCONT)
-    terminal.wait_for("OPEN 3/8")
-    terminal.press("q")
-    assert terminal.end() == 0
-    assert terminal.is_as_before
+        os.kill(int(drawn.rpartition("STOPPED ")[2].rstrip(".\r\n")), signal.SIGCONT)
+        terminal.wait_for("OPEN 3/8")
+        terminal.press("q")
+        assert terminal.end() == 0
+        assert terminal.is_as_before
+    finally:
+        terminal.close()
 
 
 def test_an_error_of_its_own_restores_the_terminal(console, sample):
