@@ -94,8 +94,8 @@ class Drawing:
         for column in columns:
             said, how = column.cell(row, column.width)
             text = self.safe(said)
-            if column.right and text.isascii() and len(text) < column.width:
-                text = text.rjust(column.width)
+            if column.right:
+                text = " " * (column.width - cell_len(text)) + text
             how = "" if selected else how
             pieces += [Cell(fitted(text, column.width, self.signs, middle=column.middle), how), Cell(" ")]
         if selected:

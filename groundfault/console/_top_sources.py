@@ -64,6 +64,7 @@ class RunDirs:
         self._clock = clock
         self._sequence = 0
         self._observers: dict[Path, Any] = {}
+        self._services: set[str] = set()
 
     def look(self) -> Looked:
         """Return what all processes say now."""
@@ -80,12 +81,12 @@ class RunDirs:
             raise SourceError("; ".join(unknown))
         self._sequence += 1
         if self._sequence <= self.looks:
-            unknown.append("what came before: the rates are those of the moments since this command began")
+            unknown.append("what came before this command began: rates are those of the moments since")
         view: View = view_of(
             list(self._observers.values()),
             now=now,
             kind="host",
-            title=", ".join(directory.name or str(directory) for directory in self._directories),
+            title=", ".join(sorted(self._services)) or ", ".join(each.name for each in self._directories),
             host=socket.gethostname(),
             release=version("groundfault"),
             sequence=self._sequence,
@@ -104,6 +105,7 @@ class RunDirs:
         observer = self._observers.get(directory)
         if observer is None:
             observer = self._observers[directory] = _begun(directory)
+        self._services.update(each.service for each in report.processes if each.service)
         observer.see(report, now)
 
 

@@ -108,18 +108,21 @@ def _trim(value: float) -> str:
     return f"{value:.3g}"
 
 
+_UNITS: Final = ((172_800.0, 86_400.0, "d"), (7200.0, 3600.0, "h"), (120.0, 60.0, "min"))
+"""From so many seconds on, a time is told in a unit of so many."""
+
+
 def time(seconds: float | None, signs: Signs) -> str:
     """0.0123 -> 12.3 ms."""
     if seconds is None:
         return signs.none
-    if seconds >= 172_800:  # noqa: PLR2004  two days
-        return f"{round(seconds / 86_400)} d"
-    if seconds >= 7200:  # noqa: PLR2004  two hours
-        return f"{round(seconds / 3600)} h"
-    if seconds >= 120:  # noqa: PLR2004  two minutes
-        return f"{round(seconds / 60)} min"
+    for least_s, unit_s, unit in _UNITS:
+        if seconds >= least_s:
+            return f"{round(seconds / unit_s)} {unit}"
     if seconds >= 1:
         return f"{_trim(seconds)} s"
+    if 0 < seconds < 0.001:  # noqa: PLR2004  a millisecond
+        return f"{_trim(seconds * 1e6)} {'us' if signs.is_ascii else 'µs'}"
     return f"{_trim(seconds * 1e3)} ms"
 
 

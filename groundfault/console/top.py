@@ -90,7 +90,8 @@ def _title(draw: Drawing, view: View, situation: Situation) -> Text:
     many = f", {head['hosts']:g} hosts" if view["kind"] == "hub" else f" on {view['host']}"
     left = [Cell("GroundFault ", STRONG), Cell(view["title"] + many)]
     stale = f", {head['stale']:g} stale" if head["stale"] else ""
-    left.append(Cell(f"  {head['processes']:g} processes{stale}", SOFT if not stale else WARN))
+    processes = "1 process" if head["processes"] == 1 else f"{head['processes']:g} processes"
+    left.append(Cell(f"  {processes}{stale}", SOFT if not stale else WARN))
     age = f"{clock_time(view['made_at'])}, {time(situation.age_s, draw.signs) if situation.age_s >= 1 else 'now'}"
     if situation.paused_s is not None:
         age = f"PAUSED for {time(round(situation.paused_s), draw.signs)}, {clock_time(view['made_at'])}"

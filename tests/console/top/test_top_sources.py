@@ -14,7 +14,7 @@ from groundfault.console import _top_sources as sources
 from groundfault.console._top_checked import NoViewError, checked
 from groundfault.console._top_sources import Console, RunDirs, SourceError, address_of
 from groundfault.metrics import rundir
-from groundfault.metrics.report import Report
+from groundfault.metrics.report import ProcessInfo, Report
 
 
 def look(console, **settings):
@@ -249,9 +249,18 @@ def test_each_run_directory_has_an_observer_of_its_own(observed, tmp_path, clock
         clock.advance(1)
     observers, fields = observed[-1]
     assert [len(observer.seen) for observer in observers] == [3, 3]
-    assert (fields["title"], fields["kind"], fields["sequence"]) == ("topps, saber", "host", 3)
+    assert (fields["title"], fields["kind"], fields["sequence"]) == ("topps, saber", "host", 3)  # nobody has a name yet
     assert looked.view["unknown"] == []
     assert "what came before" in observed[0][1]["unknown"][0]
+
+
+def test_the_title_is_what_the_processes_call_themselves(observed, tmp_path, clock, monkeypatch):
+    named = Report(
+        processes=[ProcessInfo(1, "grouper", 0.0), ProcessInfo(2, None, 0.0), ProcessInfo(3, "checkout", 0.0)]
+    )
+    monkeypatch.setattr(rundir, "read", lambda directory, now: named)
+    RunDirs([tmp_path], clock=clock).look()
+    assert observed[0][1]["title"] == "checkout, grouper"
 
 
 def test_a_directory_that_cannot_be_read_is_said_and_the_others_are_shown(observed, tmp_path, clock, monkeypatch):

@@ -27,6 +27,7 @@ def test_counts_are_short(value, shown):
     [
         (None, "—"),
         (0, "0 ms"),
+        (5e-6, "5 µs"),
         (0.0123, "12.3 ms"),
         (0.31, "310 ms"),
         (1.5, "1.5 s"),
