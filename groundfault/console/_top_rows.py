@@ -50,7 +50,7 @@ def state_of(row: CommandRow) -> Cell:
 def _state_width(width: int) -> int:
     if width >= _WIDE:
         return 14
-    return 13 if width >= 80 else 10  # noqa: PLR2004  "half-open 1/8", where there is room
+    return 13 if width >= 80 else 10  # noqa: PLR2004  room for "half-open 1/8"
 
 
 def _sign(draw: Drawing) -> Column:

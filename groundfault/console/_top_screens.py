@@ -50,7 +50,8 @@ def details(draw: Drawing, row: CommandRow, view: View) -> list[Text]:
         said.append(f"sends {share(row['admitted_share'])} of the calls")
     if said:
         lines.append(_fact(draw, "processes", ", ".join(said), WARN))
-    taken = "   ".join(f"{name} {time(row[f'{name}_s'], draw.signs)}" for name in ("p50", "p90", "p99"))  # type: ignore[literal-required]
+    percentiles = {"p50": row["p50_s"], "p90": row["p90_s"], "p99": row["p99_s"]}
+    taken = "   ".join(f"{name} {time(seconds, draw.signs)}" for name, seconds in percentiles.items())
     lines.append(_fact(draw, "duration", taken))
     lines += _counters(draw, row, view["window_s"])
     lines += _curves(draw, row, view["point_s"])

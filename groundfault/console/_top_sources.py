@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from importlib.metadata import version
 from pathlib import Path
@@ -96,7 +97,7 @@ class RunDirs:
         return Looked(view, dict(view), 0.0)
 
     def _see(self, directory: Path, now: float) -> None:
-        from groundfault.metrics.rundir import RunDirError, read  # noqa: PLC0415  likewise
+        from groundfault.metrics.rundir import RunDirError, read  # noqa: PLC0415  only a run directory needs it
 
         try:
             report = read(directory, now)
@@ -277,9 +278,10 @@ class Console:
             connection.close()
 
     def _read(self, response: HTTPResponse) -> bytes:
-        if response.status != 200:  # noqa: PLR2004  OK
+        if response.status != HTTPStatus.OK:
             words = response.read(_LONGEST_REASON).decode("utf-8", "replace").strip()
-            hint = "; set GROUNDFAULT_CONSOLE_USER and GROUNDFAULT_CONSOLE_PASSWORD" if response.status == 401 else ""  # noqa: PLR2004  Unauthorized
+            unknown = response.status == HTTPStatus.UNAUTHORIZED
+            hint = "; set GROUNDFAULT_CONSOLE_USER and GROUNDFAULT_CONSOLE_PASSWORD" if unknown else ""
             self._fail(f"it answers {response.status}: {words}{hint}")
         body = response.read(_LARGEST_SENT + 1)
         if len(body) > _LARGEST_SENT:

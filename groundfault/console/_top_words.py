@@ -91,11 +91,11 @@ def fitted(text: str, width: int, signs: Signs, *, middle: bool = False) -> str:
 
 def count(value: float) -> str:
     """12300 -> 12.3k; 0.04 -> 0.04."""
-    if value >= 1e9:  # noqa: PLR2004  as said
+    if value >= 1e9:  # noqa: PLR2004  the docstring says it
         return f"{_trim(value / 1e9)}G"
-    if value >= 1e6:  # noqa: PLR2004  as said
+    if value >= 1e6:  # noqa: PLR2004  the docstring says it
         return f"{_trim(value / 1e6)}M"
-    if value >= 1e4:  # noqa: PLR2004  as said
+    if value >= 1e4:  # noqa: PLR2004  the docstring says it
         return f"{_trim(value / 1e3)}k"
     return _trim(value)
 
@@ -121,16 +121,16 @@ def time(seconds: float | None, signs: Signs) -> str:
             return f"{round(seconds / unit_s)} {unit}"
     if seconds >= 1:
         return f"{_trim(seconds)} s"
-    if 0 < seconds < 0.001:  # noqa: PLR2004  a millisecond
+    if 0 < seconds < 0.001:  # noqa: PLR2004  that is a millisecond
         return f"{_trim(seconds * 1e6)} {'us' if signs.is_ascii else 'µs'}"
     return f"{_trim(seconds * 1e3)} ms"
 
 
 def share(value: float) -> str:
     """0.034 -> 3.4 %; what is neither nothing nor all is shown as neither."""
-    if 0 < value < 0.001:  # noqa: PLR2004  as said
+    if 0 < value < 0.001:  # noqa: PLR2004  the docstring says it
         return "<0.1 %"
-    if 0.9995 <= value < 1:  # noqa: PLR2004  as said
+    if 0.9995 <= value < 1:  # noqa: PLR2004  the docstring says it
         return ">99.9 %"
     return f"{value * 100:.3g} %"
 

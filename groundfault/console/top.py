@@ -15,7 +15,7 @@ from groundfault.console._top_rows import command_columns, name_of, server_colum
 from groundfault.console._top_screens import about, details, help_lines, service_map, timeline
 from groundfault.console._top_state import Looking, chosen
 from groundfault.console._top_words import Signs, clock_time, count, share, spark, time
-from groundfault.console.view import CommandRow, View
+from groundfault.console.view import CommandRow, ServerRow, View
 
 __all__ = ["Situation", "picture"]
 
@@ -135,8 +135,8 @@ def _servers(draw: Drawing, view: View, height: int | None) -> list[Text]:
 _GRAVITY: Final = {"ok": 0, "warn": 1, "bad": 2}
 
 
-def _levels(rows: Sequence[CommandRow] | Sequence[object]) -> str:
-    levels = [row["level"] for row in rows]  # type: ignore[index]
+def _levels(rows: Sequence[CommandRow] | Sequence[ServerRow]) -> str:
+    levels = [row["level"] for row in rows]
     said = [f"{levels.count(level)} {level}" for level in ("bad", "warn", "ok") if level in levels]
     return "all ok" if said == [f"{len(levels)} ok"] else ", ".join(said)
 
