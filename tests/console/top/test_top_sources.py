@@ -277,7 +277,9 @@ def test_a_directory_that_cannot_be_read_is_said_and_the_others_are_shown(observ
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"\x1f\x8b", gzip.compress(b"[]"), gzip.compress(b'{"observer": 3}')[:-2]]
+    "content",
+    [None, b"", b"\x1f\x8b", gzip.compress(b"[]"), gzip.compress(b'{"observer": 3}')[:-2]],
+    ids=["none", "empty", "begun", "other", "cut"],
 )
 def test_history_begins_anew_where_the_recorder_left_none(observed, tmp_path, clock, content):
     if content is not None:
