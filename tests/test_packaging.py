@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 from pathlib import Path
 
@@ -28,6 +29,7 @@ print(json.dumps({
     "missing": [name for name in groundfault.__all__ if not hasattr(groundfault, name)],
     "typed": root.joinpath("py.typed").is_file(),
     "locustfile": root.joinpath("lab", "locustfiles", "gronk_spike.py").is_file(),
+    "page": sorted(each.name for each in root.joinpath("console", "page").iterdir()),
     "tests": root.joinpath("..", "tests").exists(),
     "scripts": [script.name for script in metadata.entry_points(group="console_scripts")],
     "requires": [line for line in metadata.requires("groundfault") or () if "extra ==" not in line],
@@ -157,3 +159,38 @@ def test_the_core_alone_serves_and_calls(python):
     """Both halves work where no extra is installed."""
     done = run(python, "-c", ALONE)
     assert done.returncode == 0, done.stderr
+
+
+PAGE = sorted(each.name for each in (ROOT / "groundfault" / "console" / "page").iterdir())
+CONSOLE = """
+import sys
+before = set(sys.modules)
+import groundfault.console, groundfault.console.answering, groundfault.console.top_command
+from groundfault.console.pages import file_named, page
+foreign = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
+assert foreign - {"__mp_main__"} == {"groundfault"}, foreign  # what multiprocessing calls the main module
+assert page().status == 200
+assert [name for name in sys.argv[1:] if name != "index.html" and file_named(name).status != 200] == []
+"""
+
+
+@pytest.mark.e2e
+def test_the_page_of_the_console_ships_and_is_served_without_any_extra(seen, python):
+    assert "index.html" in PAGE
+    assert seen["page"] == PAGE
+    done = run(python, "-c", CONSOLE, *PAGE)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("python")  # which skips where nothing can be built
+def test_the_sdist_holds_the_page_and_nothing_that_tests_fetch(tmp_path):
+    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(tmp_path), str(ROOT)]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = [name.partition("/")[2] for name in opened.getnames()]
+    held = sorted(name.rpartition("/")[2] for name in names if name.startswith("groundfault/console/page/"))
+    assert held == PAGE
+    assert not [name for name in names if "node_modules" in name]
