@@ -10,6 +10,8 @@ from typing import NoReturn
 
 from groundfault.advise import command as advise
 from groundfault.console import command as status
+from groundfault.console import top_command as top
+from groundfault.console.hub import command as hub
 from groundfault.doctor import command as doctor
 from groundfault.metrics import command as metrics
 from groundfault.servicemap import command as servicemap
@@ -117,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     metrics.add_to(commands)
     servicemap.add_to(commands)
     status.add_to(commands)
+    top.add_to(commands)
+    hub.add_to(commands)
     add_settings(commands)
     return parser
 

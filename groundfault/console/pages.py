@@ -7,9 +7,15 @@ from importlib.resources import files
 from typing import Final
 
 from groundfault.console.asking import Answer, plain
+from groundfault.console.bundling import scripts
 from groundfault.console.lean import lean
 
 __all__ = ["SAFE", "file_named", "page"]
+
+SCRIPT: Final = "console.js"
+LATER: Final = "later.js"
+STYLE: Final = "console.css"
+"""All modules of the page, those that are wanted only when something is to be changed, and all style sheets."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -36,13 +42,23 @@ _KINDS: Final = {
 def _names() -> frozenset[str]:
     """Return the names of the files there are. What is asked for is looked up here, and never in the file system."""
     place = files("groundfault.console") / "page"
-    return frozenset(each.name for each in place.iterdir() if each.is_file() and each.name.rpartition(".")[2] in _KINDS)
+    there = {each.name for each in place.iterdir() if each.is_file() and each.name.rpartition(".")[2] in _KINDS}
+    return frozenset({*there, SCRIPT, LATER, STYLE})
+
+
+def _text(name: str) -> str:
+    if name in {SCRIPT, LATER}:
+        first, later = scripts("main", lambda module: _text(f"{module}.js"), as_file=SCRIPT, later=LATER)
+        return first if name == SCRIPT else later
+    if name == STYLE:
+        return "".join(_text(each) for each in sorted(_names()) if each.endswith(".css") and each != STYLE)
+    return (files("groundfault.console") / "page" / name).read_text(encoding="utf-8")
 
 
 @cache
 def _content(name: str, live: str) -> tuple[bytes, str]:
     """Return a file, compressed, and its mark: a weak one, for it is that of what was not compressed, too."""
-    body = (files("groundfault.console") / "page" / name).read_bytes().replace(b"{{live}}", live.encode())
+    body = _text(name).replace("{{live}}", live).encode()
     if name.endswith((".js", ".css")):
         body = lean(body)
     return gzip.compress(body, 9, mtime=0), f'W/"{sha256(body).hexdigest()[:16]}"'

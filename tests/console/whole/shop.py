@@ -1,4 +1,4 @@
-"""A small shop under gunicorn: a command with a limit, a server half, live settings and the console, as its users write it."""
+"""A small shop under gunicorn: a command with a limit, a server half, live settings and the console."""
 
 from time import sleep
 
