@@ -106,6 +106,7 @@ def _serve(recorder: Recorder, port: Port) -> int:
         why = port.open()
         if why is not None:
             return _fail(f"cannot listen on {port.address}: {why}")
+        recorder.link.want()
         recorder.start()
         port.start()
         print(f"serving {recorder.what} on {port.address}", file=sys.stderr, flush=True)  # noqa: T201  this is the command line

@@ -10,11 +10,10 @@ disk, each makes views of its own rather than show nothing.
 
 import atexit
 import gzip
-import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
@@ -24,6 +23,8 @@ from typing import Any, Final
 
 from groundfault._clock import Clock, monotonic, thread_cpu, wall
 from groundfault._family import Family
+from groundfault.console._link import Link
+from groundfault.console._packing import packed
 from groundfault.console._post import Making, Observes, Post
 from groundfault.console.answering import RefusedError
 from groundfault.events import note_internal_error
@@ -75,6 +76,7 @@ class Recorder:
         self._making = making
         self._clock = clock
         self._steady = steady
+        self.link = Link(self.report)
         self._posts = [
             Post(place_of(path)) for path in dict.fromkeys(Path(each).absolute() for each in directories or ())
         ]
@@ -157,6 +159,7 @@ class Recorder:
         self._leave()
 
     def _leave(self) -> None:
+        self.link.stand(up=False)
         for post in self._posts:
             if post.is_elected:
                 self._try(post.keep)
@@ -216,8 +219,10 @@ class Recorder:
     def _record(self) -> None:
         now, steady = self._clock(), self._steady()
         if self._stands_by(now, steady):
+            self.link.stand(up=False)
             self._pause_s = max(_STAND_BY_S, self._took_s / _SHARE)
             return
+        self.link.stand(up=all(post.is_elected for post in self._posts))
         making = self._making = self._making or Making.usual()
         self._pause_s = interval_s = self._interval_s
         if not self._posts:
@@ -279,6 +284,7 @@ class Recorder:
             self._looked_at = steady
             self._several = has_siblings()
         unknown = [f"this is process {os.getpid()} alone; set {RUN_DIR} for all of them"] if self._several else []
+        unknown += self.link.troubles(now)
         view = making.view(
             [self._observer],
             now=now,
@@ -290,7 +296,7 @@ class Recorder:
             interval_s=interval_s,
             unknown=unknown,
         )
-        return _encoded(view)
+        return packed(view)
 
     def _view(self, making: Making, posts: Sequence[Post], now: float, interval_s: float) -> bytes:
         sequence = 1 + max(post.sequence for post in posts)
@@ -305,9 +311,9 @@ class Recorder:
             release=_release(),
             sequence=sequence,
             interval_s=interval_s,
-            unknown=[post.trouble for post in posts if post.trouble is not None],
+            unknown=[*(each for post in posts if (each := post.trouble) is not None), *self.link.troubles(now)],
         )
-        return _encoded(view)
+        return packed(view)
 
     def _titled(self, reports: Sequence[Report], posts: Sequence[Post] | None = None) -> str:
         if self._title:
@@ -329,26 +335,6 @@ class Recorder:
             note_internal_error("console recorder", error)
             return False
         return True
-
-
-def _encoded(view: Mapping[str, Any]) -> bytes:
-    """Return a view as compressed JSON; what others look for in it comes first.
-
-    Row by row, so that the threads of the service get their turns in between.
-    """
-    first = {name: view[name] for name in ("format", "sequence", "interval_s")}
-    return gzip.compress("".join(_parts({**first, **view})).encode(), 1, mtime=0)
-
-
-_dump: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-
-
-def _parts(view: Mapping[str, Any]) -> list[str]:
-    parts: list[str] = []
-    for name, value in view.items():
-        text = f"[{','.join([_dump(row) for row in value])}]" if isinstance(value, list) else _dump(value)
-        parts.append(f"{',' if parts else '{'}{_dump(name)}:{text}")
-    return [*parts, "}"]
 
 
 @cache
@@ -394,5 +380,6 @@ def recorder_in_service(run_dir: str | os.PathLike[str] | None = None) -> Record
     recorder = _shared.get(directory) or _shared.setdefault(
         directory, Recorder(None if directory is None else [directory])
     )
+    recorder.link.want()
     recorder.start()
     return recorder
