@@ -48,6 +48,7 @@ export function time(seconds) {
   if (!known(seconds)) return "–";
   if (seconds >= 7200) return `${Math.round(seconds / 3600)} h`;
   if (seconds >= 120) return `${Math.round(seconds / 60)} min`;
+  if (seconds > 0 && seconds < 1e-4) return "< 0.1 ms";
   if (seconds >= 1) return `${trim(seconds)} s`;
   return `${trim(seconds * 1e3)} ms`;
 }

@@ -84,6 +84,9 @@ export function button(text, work, attributes = {}) {
 }
 
 /** 1 -> "1 process", 2 -> "2 processes". */
+/** Whether there is a store, so that there is something to tune. */
+export const ready = () => state.known !== null;
+
 export const many = (number, one, more = `${one}s`) => `${number} ${number === 1 ? one : more}`;
 
 export const processes = (number) => many(number, "process", "processes");

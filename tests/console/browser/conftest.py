@@ -9,7 +9,6 @@ from serving import Served, packed
 
 from groundfault._clock import monotonic, wall
 
-CHROMIUM = Path("/usr/bin/chromium")
 AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
 WIDE = {"width": 1440, "height": 900}
 PATIENCE_MS = 15_000
@@ -17,18 +16,6 @@ LISTEN = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.blockedURI));
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Return Chromium. One for each module, no longer: while it runs, no event loop can run in this thread."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM}: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def _instead(source: str) -> Callable[[Any], None]:
