@@ -21,6 +21,9 @@ _PACKED: Final = (("Content-Type", JSON), ("Content-Encoding", "gzip"), ("Vary",
 _NEVER_KEPT: Final = ("Cache-Control", "no-store")
 
 
+_NO_STORE: Final = "there is no store of live settings: set GROUNDFAULT_SETTINGS where this runs"
+
+
 class RefusedError(Exception):
     """What was asked for is not done. ``status``: the answer's; ``lines``: why, for people; ``more``: fields beside."""
 
@@ -118,6 +121,8 @@ class Console:
             return Answer(200, _PACKED, self._view())
         if path == "/report" and self._report is not None:
             return Answer(200, _PACKED, self._report())
+        if path == "/settings.json" and self._steers is None:  # no 404: browsers note each of those as an error
+            return _json(200, {"steers": False, "store": None, "errors": [_NO_STORE]})
         if path == "/settings.json":
             return _json(200, {"steers": self.guard.steers, **self._steering.shown(query)})
         if path.startswith("/page/"):
@@ -127,7 +132,7 @@ class Console:
     @property
     def _steering(self) -> Steers:
         if self._steers is None:
-            raise RefusedError(404, "there is no store of live settings: set GROUNDFAULT_SETTINGS where this runs")
+            raise RefusedError(404, _NO_STORE)
         return self._steers
 
     def _steered(self, path: str, asked: Asked) -> Answer:

@@ -10,7 +10,7 @@ from groundfault.console.asking import Answer, plain
 from groundfault.console.bundling import scripts
 from groundfault.console.lean import lean
 
-__all__ = ["SAFE", "file_named", "page"]
+__all__ = ["LATER", "SAFE", "SCRIPT", "STYLE", "file_named", "page"]
 
 SCRIPT: Final = "console.js"
 LATER: Final = "later.js"

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from email.utils import formatdate
 from gzip import compress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from groundfault._clock import wall
 from groundfault.console.answering import Console
 from groundfault.console.asking import Asked
 from groundfault.console.guarding import Guard
+from groundfault.console.pages import SCRIPT, STYLE
 
 
 class Served:
@@ -71,9 +71,8 @@ class Served:
         return wall() + self.shift_s
 
     def sizes(self) -> dict[str, int]:
-        """Return the compressed size of each file of the page, as it is sent."""
-        names = sorted(file.name for file in (files("groundfault.console") / "page").iterdir())
-        paths = {name: "/" if name == "index.html" else f"/page/{name}" for name in names}
+        """Return the compressed size of each file that the page loads, as it is sent."""
+        paths = {"/": "/", **{name: f"/page/{name}" for name in (SCRIPT, STYLE, "icon.svg")}}
         asked = {"host": "localhost", "accept-encoding": "gzip"}
         return {name: len(self.console.answer(Asked("GET", path, asked)).body) for name, path in paths.items()}
 

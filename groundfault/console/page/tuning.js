@@ -55,8 +55,9 @@ async function fetched() {
       const answer = await fetch("settings.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
       const said = await answer.text();
       if (!answer.ok) throw Object.assign(new Error(lines(said).join("; ")), { status: answer.status });
-      state.known = JSON.parse(said);
-      state.trouble = "";
+      const known = JSON.parse(said);
+      state.known = known.store === null ? null : known;
+      state.trouble = state.known ? "" : lines(said).join("; ");
     } catch (error) {
       state.trouble = error.message;
       if (error.status === 404) state.known = null;

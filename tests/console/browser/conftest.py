@@ -1,6 +1,7 @@
 """A real browser that looks at the page, as a console serves it."""
 
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from serving import Served, packed
 
 from groundfault._clock import monotonic, wall
+from groundfault.console.bundling import scripts
+from groundfault.console.pages import LATER, SCRIPT
 
 AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
 WIDE = {"width": 1440, "height": 900}
@@ -16,6 +19,17 @@ LISTEN = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.blockedURI));
 """
+
+
+def _with(others: dict[str, str]) -> str:
+    """Return the page's script with some of its modules replaced."""
+    place = files("groundfault.console") / "page"
+
+    def source(module: str) -> str:
+        name = f"{module}.js"
+        return others[name] if name in others else (place / name).read_text(encoding="utf-8")
+
+    return scripts("main", source, as_file=SCRIPT, later=LATER)[0]
 
 
 def _instead(source: str) -> Callable[[Any], None]:
@@ -46,8 +60,8 @@ class Shown:
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", lambda asked: asked.url.startswith(self.served.url) or self.beyond.append(asked.url))
         page.add_init_script(LISTEN)
-        for name, source in scripts.items():
-            page.route(f"**/page/{name}", _instead(source))
+        if scripts:
+            page.route(f"**/page/{SCRIPT}", _instead(_with(scripts)))
 
     def open(self, hash: str = "") -> "Shown":  # noqa: A002  the address's own word
         """Load the page, and wait until it has drawn the view."""

@@ -17,8 +17,6 @@ from groundfault.console.guarding import Guard
 
 sys.path.extend(str(Path(__file__).parents[up]) for up in (0, 1))  # for the samples
 
-CHROMIUM = "/usr/bin/chromium"
-
 
 class Served:
     """A page of the console in a browser. ``view``: what it gets when it asks next."""
@@ -36,7 +34,7 @@ class Served:
 
     @staticmethod
     def _is_ours(said: Any) -> bool:
-        return said.type in {"error", "warning"} and "icon.svg" not in said.text
+        return said.type in {"error", "warning"}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         console = self._console
@@ -69,7 +67,8 @@ class Served:
         self.view = view
         self.page.evaluate(
             """async (view) => {
-                for (const part of ["map", "timeline"]) (await import(`./page/${part}.js`)).show(view);
+                const { $map, $timeline } = await import("./page/console.js");
+                for (const part of [$map, $timeline]) part.show(view);
             }""",
             view,
         )
@@ -82,20 +81,9 @@ class Served:
         self._thread.join()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"there is no browser: {CHROMIUM} is missing")
-    playwright = pytest.importorskip("playwright.sync_api", reason="the page is tried in a browser with playwright")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def context(chromium: Any) -> Iterator[Any]:
-    made = chromium.new_context(
+def context(browser: Any) -> Iterator[Any]:
+    made = browser.new_context(
         viewport={"width": 1440, "height": 900},
         timezone_id="Europe/Vienna",
         locale="en-GB",

@@ -15,7 +15,6 @@ from groundfault.console.guarding import Guard
 from groundfault.console.steering import Steering
 from groundfault.settings.memory import MemoryStore
 
-_CHROMIUM = "/usr/bin/chromium"
 _HERE = Path(__file__).parent
 _spec = importlib.util.spec_from_file_location("sample_views", _HERE.parent / "sample_views.py")
 sample_views = importlib.util.module_from_spec(_spec)
@@ -96,25 +95,13 @@ def desk_of():
         each.close()
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """Return a browser."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not Path(_CHROMIUM).exists():
-        pytest.skip(f"there is no {_CHROMIUM}")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page_at(chromium):
+def page_at(browser):
     """Return a function that opens the page of a desk; nothing on it may have gone wrong in the end."""
     contexts, complaints = [], []
 
     def open_page(desk, **options):
-        context = chromium.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce", **options)
+        context = browser.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce", **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15000)

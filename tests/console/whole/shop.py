@@ -8,7 +8,7 @@ from groundfault import Resource, WSGILoadShedder, metrics
 from groundfault.console import WSGIStatusApp
 from groundfault.settings import live
 
-WORK_S = 0.02
+WORK_S = 0.05
 
 metrics.start()
 live.install()
