@@ -62,7 +62,7 @@ def test_where_there_are_many_the_healthy_take_a_line_each_and_density_can_be_ch
     assert page.locator(".tile").count() == 60
     assert page.locator(".line").count() == 340
     assert "12 more left out" in page.locator("#commands-title").inner_text()
-    page.get_by_label("Show").select_option("lines")
+    page.locator("#commands").get_by_label("Show").select_option("lines")
     assert page.locator(".tile").count() == 0
     assert page.locator(".line").count() == 400
     assert "form=lines" in page.url

@@ -18,7 +18,7 @@ HOSTILE = '<img src=x onerror=alert(1)>";alert(2)\u202e'
 def open_row(page, which="view.commands[0]"):
     page.evaluate(
         """async (which) => {
-          const tuning = await import(new URL("page/tuning.js", document.baseURI));
+          const tuning = (await import(new URL("page/console.js", document.baseURI))).$tuning;
           await tuning.open(which === "server" ? tuning.state.view.servers[0] : tuning.state.view.commands[which]);
         }""",
         "server" if which == "server" else 0,
