@@ -48,6 +48,8 @@ bench: $(STAMP)  ## costs, accuracy and goodput, beside the peers in the same ru
 	$(BIN)/python bench/cascade.py --quick
 	$(BIN)/python bench/settings_trouble.py --seconds 2
 	$(BIN)/python bench/advise_speed.py --lines 1000000
+	$(BIN)/python bench/console_observe.py
+	$(BIN)/python bench/top_cost.py
 
 conformance: $(STAMP)  ## the field's hard cases, against every breaker installed (about 4 minutes)
 	$(BIN)/python tests/conformance $(ARGS)
