@@ -105,7 +105,7 @@ def test_an_engineer_sees_a_spike_changes_a_setting_and_loses_a_worker(shop, bro
         page.locator("#headline", has_text="sheds").wait_for(timeout=30_000)
         before = view(port)
         assert before["headline"]["shed_share"] > 0.05
-        assert before["commands"][0]["counts"]["success"] > 100
+        assert before["commands"][0]["counts"]["success"] > 20
 
         # a setting changes behavior, by the page itself
         page.locator(".tile", has_text="wallet").get_by_role("button", name="Tune").click()
