@@ -6,11 +6,32 @@ and so never shows it an overload.
 """
 
 import random
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
+from typing import Protocol, Self
 
-__all__ = ["Spike", "arrivals"]
+__all__ = ["Curve", "Points", "Spike", "arrivals", "share_of"]
+
+
+class Curve(Protocol):
+    """Requests per second over time, in seconds from the start of the run."""
+
+    @property
+    def total_s(self) -> float:
+        """How long it all takes, in seconds."""
+
+    @property
+    def peak_rps(self) -> float:
+        """The highest rate, in requests per second."""
+
+    def rate(self, t: float) -> float:
+        """Return the requests per second due at that moment; 0.0 before the start and after the end."""
+
+    def expected(self, start: float, end: float) -> float:
+        """Return how many requests are due between two moments on average."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +101,93 @@ class Spike:
         return total
 
 
-def arrivals(curve: Spike, *, scale: float = 1.0, seed: str = "gronk") -> Iterator[float]:
+@dataclass(frozen=True, slots=True)
+class Points:
+    """A curve drawn through points ``(t, rps)``, straight between two of them; it ends at the last one.
+
+    Two points at the same moment make a step. Raises ValueError for fewer than two points, times that do not ascend
+    from 0, and rates that are negative or not finite, naming the point.
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.points) < 2:  # noqa: PLR2004  a line has two ends
+            raise ValueError(f"points must be at least 2, not {len(self.points)}")
+        before = 0.0
+        for number, (t, rps) in enumerate(self.points):
+            if not (isfinite(t) and t >= before) or (number == 0 and t != 0):
+                wanted = "be 0" if number == 0 else f"be at least {before:g}"
+                raise ValueError(f"points[{number}]: the time must {wanted}, not {t:g}")
+            if not (isfinite(rps) and rps >= 0):
+                raise ValueError(f"points[{number}]: the rate must be at least 0, not {rps:g}")
+            before = t
+        if before <= 0:
+            raise ValueError(f"points[{len(self.points) - 1}]: the time must be above 0, not {before:g}")
+
+    @classmethod
+    def spikes(
+        cls, base_rps: float, spikes: Iterable[tuple[float, float, float]], *, total_s: float, rise_s: float = 1.0
+    ) -> Self:
+        """Return a curve with several spikes ``(at_s, factor, hold_s)``, each with the given rise and as long a fall.
+
+        Raises ValueError if they overlap or reach beyond the end.
+        """
+        points = [(0.0, base_rps)]
+        for at_s, factor, hold_s in spikes:
+            peak = base_rps * factor
+            points += [
+                (at_s, base_rps),
+                (at_s + rise_s, peak),
+                (at_s + hold_s, peak),
+                (at_s + hold_s + rise_s, base_rps),
+            ]
+        return cls((*points, (total_s, base_rps)))
+
+    @property
+    def total_s(self) -> float:
+        """How long it all takes, in seconds."""
+        return self.points[-1][0]
+
+    @property
+    def peak_rps(self) -> float:
+        """The highest rate, in requests per second."""
+        return max(rps for _, rps in self.points)
+
+    def scaled(self, rate: float = 1.0, *, time: float = 1.0) -> "Points":
+        """Return it with all rates multiplied by ``rate``, and all times by ``time``: 0.1 plays it in a tenth."""
+        return Points(tuple((t * time, rps * rate) for t, rps in self.points))
+
+    def rate(self, t: float) -> float:
+        """Return the requests per second due at that moment; 0.0 before the start and after the end."""
+        if not 0 <= t < self.total_s:
+            return 0.0
+        after = bisect_right(self.points, (t, float("inf")))
+        (t0, r0), (t1, r1) = self.points[after - 1], self.points[after]
+        return r0 + (r1 - r0) * (t - t0) / (t1 - t0)
+
+    def expected(self, start: float, end: float) -> float:
+        """Return how many requests are due between two moments on average."""
+        total = 0.0
+        for (t0, r0), (t1, r1) in pairwise(self.points):
+            a, b = max(start, t0), min(end, t1)
+            if a < b:
+                total += (r0 + (r1 - r0) * ((a + b) / 2 - t0) / (t1 - t0)) * (b - a)
+        return total
+
+
+def share_of(moments: Iterable[float], driver: int, drivers: int) -> Iterator[float]:
+    """Yield every ``drivers``-th of these, from the one with the index ``driver`` on.
+
+    All drivers draw the same arrivals and send each its own share of them: together exactly what was drawn,
+    however many they are.
+    """
+    for number, moment in enumerate(moments):
+        if number % drivers == driver:
+            yield moment
+
+
+def arrivals(curve: Curve, *, scale: float = 1.0, seed: str = "gronk") -> Iterator[float]:
     """Yield the moments, in seconds from the start, at which requests are due: a non-homogeneous Poisson process.
 
     ``scale`` multiplies the curve. The same curve, scale and seed give the same moments, on every machine.
