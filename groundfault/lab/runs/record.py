@@ -169,7 +169,7 @@ class Run:
     """Everything a run has to say.
 
     ``source``: ``locust``, ``replay``, ``simulator``, ``demo`` or ``soak``. ``target``: what the load
-    went to, in words. ``variant``: what protected it, ``groundfault`` or ``unprotected``, or words that tell runs apart.
+    went to, in words. ``variant``: what protected it, as ``groundfault``, or whatever tells runs apart.
     ``started_at``: seconds since the epoch, None in virtual time. ``capacity_rps``: good answers a second that the
     scarce service can give, None if it is not known. ``spans``: named stretches, ``(start, end)`` in seconds, of which
     ``spike`` is the one that matters most. ``void``: why the run says nothing, one sentence each.
