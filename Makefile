@@ -26,8 +26,8 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not e2e'  # these mostly wait for sockets
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'e2e and not alone'
-	$(BIN)/python -m pytest -m 'e2e and alone'  # these measure, so they want the machine for themselves
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'e2e and not (alone or long)'  # these mostly wait for processes
+	$(BIN)/python -m pytest -m 'e2e and alone and not long'  # these measure, so they want the machine for themselves
 endif
 
 lint: $(STAMP)  ## ruff, mypy and the import contracts
@@ -56,6 +56,7 @@ conformance: $(STAMP)  ## the field's hard cases, against every breaker installe
 
 soak: $(STAMP)  ## ten times as many random cases, lost permits, then ten minutes of fuzzing (about three quarters of an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group soak
+	$(BIN)/python -m pytest -m long
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m 'not e2e' $(ARGS)
 	$(BIN)/python soak/permits.py
 	$(BIN)/python soak/fuzz_headers.py --seconds 600

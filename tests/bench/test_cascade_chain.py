@@ -182,7 +182,7 @@ def wait_for(condition, within_s):
 
 @pytest.mark.e2e
 @pytest.mark.alone
-@pytest.mark.parametrize("name", ["down", "sick-one"])
+@pytest.mark.parametrize("name", ["down", pytest.param("sick-one", marks=pytest.mark.long)])
 def test_a_chain_runs_comes_to_harm_recovers_and_leaves_nothing_behind(name, tmp_path):
     scenario = replace(SCENARIOS[name], calm_s=1.0, event_s=2.0, after_s=1.0)
     with Chain(scenario, Variant.GROUNDFAULT, 3, tmp_path) as chain:
@@ -202,6 +202,7 @@ def test_a_chain_runs_comes_to_harm_recovers_and_leaves_nothing_behind(name, tmp
 
 @pytest.mark.e2e
 @pytest.mark.alone
+@pytest.mark.long
 def test_circuits_that_trip_are_told_of_by_edge(tmp_path):
     scenario = replace(SCENARIOS["sick"], calm_s=0.5, event_s=4.0, after_s=0.5, innocents=0.1)
     with Chain(scenario, Variant.PLAIN, 3, tmp_path) as chain:
@@ -211,7 +212,6 @@ def test_circuits_that_trip_are_told_of_by_edge(tmp_path):
 
 
 @pytest.mark.e2e
-@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_benchmark_and_everything_it_started(number, tmp_path):
     process = subprocess.Popen(

@@ -480,7 +480,8 @@ class Loop:
     def _name(answer: bytes) -> str:
         if status(answer) == 200:
             return "served"
-        return "draining" if is_annotated(answer, "draining") else "something else"
+        reasons = (reason for reason in ("draining", "queue-wait") if is_annotated(answer, reason))
+        return next(reasons, "something else")
 
 
 def door_can_be_closed() -> bool:
@@ -530,7 +531,9 @@ def test_a_replaced_worker_trips_nobody(kind, tmp_path):
             time.sleep(0.1)
         loop.over.set()
     assert server.said().count("Autorestarting") >= 3
-    assert set(+loop.outcomes) == {"served"}, loop.outcomes
+    # Both may be away at once, and on a busy machine for so long that a queue stands; who is told so trips nothing.
+    assert set(+loop.outcomes) <= {"served", "queue-wait"}, loop.outcomes
+    assert loop.outcomes["queue-wait"] < 0.05 * loop.outcomes["served"], loop.outcomes
 
 
 # --- beside other settings ---

@@ -13,7 +13,7 @@ import pytest
 
 from groundfault._clock import monotonic
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = pytest.mark.e2e
 
 NUMBERS = {
     "goodput_share_in_spike",
