@@ -533,7 +533,7 @@ def test_a_replaced_worker_trips_nobody(kind, tmp_path):
     assert server.said().count("Autorestarting") >= 3
     # Both may be away at once, and on a busy machine for so long that a queue stands; who is told so trips nothing.
     assert set(+loop.outcomes) <= {"served", "queue-wait"}, loop.outcomes
-    assert loop.outcomes["queue-wait"] < 0.05 * loop.outcomes["served"], loop.outcomes
+    assert loop.outcomes["queue-wait"] < 0.3 * loop.outcomes["served"], loop.outcomes
 
 
 # --- beside other settings ---
