@@ -358,6 +358,21 @@ def test_a_change_that_makes_no_sense_is_not_written(store, path):
     assert json.loads(path.read_text()) == ONE
 
 
+@pytest.mark.parametrize("suffix", [".json", ".toml"])
+@pytest.mark.parametrize("value", ["\ud800x", ["\udc80"], {"\udfff": 1}])
+@pytest.mark.parametrize("until", [None, 4e9])
+def test_half_a_surrogate_pair_is_refused_with_its_name_and_nothing_is_written(tmp_path, suffix, value, until):
+    path = tmp_path / f"gf{suffix}"
+    path.write_text("{}" if suffix == ".json" else "# nothing\n")
+    store = FileStore(path)
+    before, version = path.read_bytes(), store.load(None).version
+    change = Change("*", "later", value) if until is None else Change("*", "later", 1, until, then=value)
+    with pytest.raises(SettingsError, match=r"\*:later must be text that UTF-8 can hold, not .*\\ud"):
+        store.write([change], reason="r", actor="me", based_on=version)
+    assert path.read_bytes() == before
+    assert store.history() == []
+
+
 def test_a_new_file_can_be_begun(tmp_path):
     store = Watched(tmp_path / "new.json")
     version = put(store, ("*", "timeout_s", 0.5), base=NOTHING_YET)
