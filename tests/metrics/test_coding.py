@@ -73,6 +73,12 @@ def test_what_makes_no_sense_is_no_report(spoiled):
         again(steered(), lambda said: said.update(spoiled))
 
 
+def test_what_is_nested_too_deeply_is_no_report_though_its_checksum_fits():
+    body = b"[" * 100_000 + b"]" * 100_000
+    with pytest.raises(CodingError, match="it is nested too deeply"):
+        parse(b'{"version":1,"crc32":%d}\n' % crc32(body) + body)
+
+
 def test_together_the_least_threshold_counts_and_modes_add_up():
     both = merged([steered(), steered()])
     both.servers["saber"].add(ServerReport("saber", threshold_s=0.01, deadline_s=None))
