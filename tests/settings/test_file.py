@@ -428,6 +428,15 @@ def test_what_was_edited_by_hand_shows_with_the_next_change(store, path):
     assert [(was.value, now.value) for was, now in edited.changes] == [(0.6, 0.9)]
 
 
+def test_going_back_to_what_was_there_before_is_not_taken_for_an_edit_by_hand(store):
+    put(store, ("*", "timeout_s", 0.6))
+    put(store, ("*", "timeout_s", 0.7))
+    put(store, ("*", "timeout_s", 0.6))  # the same content, so the same version
+    put(store, ("*", "timeout_s", 0.8))
+    found = [(each.actor, [now.value for _, now in each.changes]) for each in store.history()]
+    assert found[:4] == [("me", [0.8]), ("me", [0.6]), ("me", [0.7]), ("me", [0.6])]
+
+
 def test_the_document_that_is_there_is_known_without_a_history(store):
     current = store.load(None)
     assert store.at(current.version) == current
