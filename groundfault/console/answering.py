@@ -19,6 +19,7 @@ LARGEST_BODY: Final = 128 * 1024
 
 _PACKED: Final = (("Content-Type", JSON), ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
 _NEVER_KEPT: Final = ("Cache-Control", "no-store")
+_MAX_SHOWN: Final = 64
 
 
 _NO_STORE: Final = "there is no store of live settings: set GROUNDFAULT_SETTINGS where this runs"
@@ -143,12 +144,22 @@ class Console:
         if asked.body is None:
             raise RefusedError(413, f"a request must have at most {LARGEST_BODY} bytes")
         try:
-            said = json.loads(asked.body)
+            said = json.loads(asked.body, object_pairs_hook=_once)
         except (ValueError, RecursionError):
             raise RefusedError(400, "the body must be JSON") from None
         if not isinstance(said, dict):
             raise RefusedError(400, "the body must be a JSON object")
         return _json(200, work(said))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. Which of two values under one key was looked at is not known, so neither is taken."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RefusedError(400, f"the body must say each key once: {ascii(twice)[:_MAX_SHOWN]} is said twice")
+    return table
 
 
 def finished(asked: Asked, given: Answer) -> Answer:

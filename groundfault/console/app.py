@@ -130,7 +130,11 @@ class StatusApp(_App):
             except RuntimeError:  # the loop is closed, and who asked is gone
                 self._waiting -= 1
 
-        threading.Thread(target=run, name="groundfault-console-answer", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="groundfault-console-answer", daemon=True).start()
+        except RuntimeError:  # no thread is to be had
+            self._waiting -= 1
+            return _BUSY
         return await done
 
 

@@ -94,7 +94,10 @@ def parse(data: bytes) -> dict[str, Any]:
         raise CodingError(f"its format has version {str(version)[:_MAX_SHOWN]!r}, not {VERSION}")
     if crc32(body) != checksum:
         raise CodingError("it is damaged: its checksum is another")
-    return cast("dict[str, Any]", json.loads(body))
+    try:
+        return cast("dict[str, Any]", json.loads(body))
+    except RecursionError as error:
+        raise CodingError("it is no report: it is nested too deeply") from error
 
 
 _MAX_HEAD: Final = 1000

@@ -116,7 +116,7 @@ class Place:
         """Open the file to be locked; None if a reader finds none that it may open: then nobody folds here."""
         if shared:
             with suppress(OSError):
-                return os.open(self.path / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                return os.open(self.path / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             if not self.is_mine:
                 return None
         return os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn
 from groundfault._clock import Clock, monotonic, wall
 from groundfault.errors import SettingsError
 from groundfault.settings._history import History
-from groundfault.settings.document import MAX_BYTES, as_mapping, changed, differences, parse, validate
+from groundfault.settings.document import MAX_BYTES, as_mapping, changed, differences, parse, path_of, validate
 from groundfault.settings.store import (
     NOTHING_YET,
     Change,
@@ -43,6 +43,7 @@ _TRIES: Final = 6
 _LOCK_S: Final = 5.0
 _FRESH_NS: Final = 2_000_000_000  # a file changed twice within a tick of its file system's clock looks unchanged
 _BY_HAND: Final = "unknown"
+_MOST_SHOWN: Final = 80
 
 Signature = tuple[int, int, int, int, int]
 _NEVER: Final[Signature] = (0, 0, 0, 0, 0)
@@ -193,6 +194,7 @@ class FileStore:
                 raise ConflictError(f"{self.name} holds version {old.version}, not {based_on} any more")
             wanted = changed(old, changes, "")
             validate(wanted, allow_disable=True)
+            _check_text(wanted)
             data = self._written(text, changes, wanted).encode()
             new = self._parsed(data, _NEVER)
             if differences(wanted, new):
@@ -279,6 +281,18 @@ class FileStore:
 def _version_of(data: bytes, seen: Signature) -> str:
     """Return what content goes by; one that is too large, and not all there, by what is seen of the file."""
     return _hash(repr(seen).encode() if len(data) > MAX_BYTES else data)
+
+
+def _check_text(document: Document) -> None:
+    """Raise SettingsError for half a pair of surrogates, which JSON's escapes can hold, and a file cannot."""
+    for entry in document.entries:
+        for value in (entry.value, entry.then):
+            try:
+                json.dumps(value, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                raise SettingsError(
+                    f"{path_of(entry)} must be text that UTF-8 can hold, not {ascii(value)[:_MOST_SHOWN]}"
+                ) from None
 
 
 def _settled(change: Change, entry: Entry | None) -> Change:

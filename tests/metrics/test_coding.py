@@ -1,6 +1,8 @@
 """What a report says of modes, thresholds and settings comes back as it was, also where other releases wrote it."""
 
 import json
+import os
+import threading
 from zlib import crc32
 
 import pytest
@@ -8,6 +10,7 @@ from sample_reports import counted, full
 
 from groundfault.metrics._coding import CodingError, decode, encode, parse
 from groundfault.metrics.report import CommandReport, Report, ServerReport, merged
+from groundfault.metrics.rundir import read
 
 
 def again(report, change=lambda said: None):
@@ -73,6 +76,12 @@ def test_what_makes_no_sense_is_no_report(spoiled):
         again(steered(), lambda said: said.update(spoiled))
 
 
+def test_what_is_nested_too_deeply_is_no_report_though_its_checksum_fits():
+    body = b"[" * 100_000 + b"]" * 100_000
+    with pytest.raises(CodingError, match="it is nested too deeply"):
+        parse(b'{"version":1,"crc32":%d}\n' % crc32(body) + body)
+
+
 def test_together_the_least_threshold_counts_and_modes_add_up():
     both = merged([steered(), steered()])
     both.servers["saber"].add(ServerReport("saber", threshold_s=0.01, deadline_s=None))
@@ -81,3 +90,13 @@ def test_together_the_least_threshold_counts_and_modes_add_up():
     assert both.commands["db", "get"].modes == {"shadow": 4}
     both.bury()
     assert (server.threshold_s, server.deadline_s, server.modes) == (None, None, {})
+
+
+def test_a_pipe_in_the_place_of_the_lock_holds_no_reader_up(tmp_path):
+    tmp_path.chmod(0o700)
+    os.mkfifo(tmp_path / "lock")
+    found = []
+    reader = threading.Thread(target=lambda: found.append(read(tmp_path, 0.0)), daemon=True)
+    reader.start()
+    reader.join(10.0)
+    assert [each.processes for each in found] == [[]]

@@ -358,6 +358,21 @@ def test_a_change_that_makes_no_sense_is_not_written(store, path):
     assert json.loads(path.read_text()) == ONE
 
 
+@pytest.mark.parametrize("suffix", [".json", ".toml"])
+@pytest.mark.parametrize("value", ["\ud800x", ["\udc80"], {"\udfff": 1}])
+@pytest.mark.parametrize("until", [None, 4e9])
+def test_half_a_surrogate_pair_is_refused_with_its_name_and_nothing_is_written(tmp_path, suffix, value, until):
+    path = tmp_path / f"gf{suffix}"
+    path.write_text("{}" if suffix == ".json" else "# nothing\n")
+    store = FileStore(path)
+    before, version = path.read_bytes(), store.load(None).version
+    change = Change("*", "later", value) if until is None else Change("*", "later", 1, until, then=value)
+    with pytest.raises(SettingsError, match=r"\*:later must be text that UTF-8 can hold, not .*\\ud"):
+        store.write([change], reason="r", actor="me", based_on=version)
+    assert path.read_bytes() == before
+    assert store.history() == []
+
+
 def test_a_new_file_can_be_begun(tmp_path):
     store = Watched(tmp_path / "new.json")
     version = put(store, ("*", "timeout_s", 0.5), base=NOTHING_YET)
@@ -411,6 +426,15 @@ def test_what_was_edited_by_hand_shows_with_the_next_change(store, path):
     edited = store.history()[1]
     assert (edited.version, edited.actor) == (by_hand, "unknown")
     assert [(was.value, now.value) for was, now in edited.changes] == [(0.6, 0.9)]
+
+
+def test_going_back_to_what_was_there_before_is_not_taken_for_an_edit_by_hand(store):
+    put(store, ("*", "timeout_s", 0.6))
+    put(store, ("*", "timeout_s", 0.7))
+    put(store, ("*", "timeout_s", 0.6))  # the same content, so the same version
+    put(store, ("*", "timeout_s", 0.8))
+    found = [(each.actor, [now.value for _, now in each.changes]) for each in store.history()]
+    assert found[:4] == [("me", [0.8]), ("me", [0.6]), ("me", [0.7]), ("me", [0.6])]
 
 
 def test_the_document_that_is_there_is_known_without_a_history(store):

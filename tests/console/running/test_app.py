@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import json
+import re
 import threading
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -295,6 +296,30 @@ def test_over_asgi_a_body_that_does_not_end_is_given_up(monkeypatch):
     assert ask_asgi(made, "POST", "/settings/change", headers=WRITE, drip=[part])[0] == 408
     gone = [part, {"type": "http.disconnect"}]
     assert ask_asgi(made, "POST", "/settings/change", headers=WRITE, drip=gone)[0] == 408
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "body", [b'{"a": 1, "a": 2}', b'{"changes": [{"name": "x", "name": "y"}]}', b'{"a": 1, "\\u0061": 1}']
+)
+def test_a_key_that_is_said_twice_is_refused_by_its_name(make, ask, body):
+    steering = FakeSteering()
+    made = make(public=True, token=TOKEN, settings=steering)
+    status, _, answer = ask(made, "POST", "/settings/change", body=body, headers=WRITE)
+    assert status == 400
+    assert re.fullmatch(r"the body must say each key once: '(a|name)' is said twice", *json.loads(answer)["errors"])
+    assert not steering.asked
+
+
+def test_where_no_thread_is_to_be_had_it_says_so_and_answers_again_when_there_is(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    made = StatusApp(public=True, settings=FakeSteering())
+    with monkeypatch.context() as patched:
+        patched.setattr(app.threading.Thread, "start", start)
+        assert {ask_asgi(made, path="/settings.json")[0] for _ in range(app._AT_ONCE + 1)} == {503}
+    assert ask_asgi(made, path="/settings.json")[0] == 200
 
 
 def test_the_event_loop_goes_on_while_the_store_waits_and_few_wait_at_once():
