@@ -191,7 +191,9 @@ def _write(text: str) -> None:
 
 
 def _say(message: str) -> None:
-    print(f"groundfault: {message}", file=sys.stderr)  # noqa: T201  this is the command line
+    # What a console answers stands in some of them: it must not move the cursor, or worse.
+    said = "".join(each if each.isprintable() else "\ufffd" for each in message)
+    print(f"groundfault: {said}", file=sys.stderr)  # noqa: T201  this is the command line
 
 
 def _fail(message: str) -> int:

@@ -187,3 +187,12 @@ def test_json_needs_nothing_but_the_standard_library():
     look = "import sys; from groundfault.console import top_command; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_a_console_answers_does_nothing_to_the_terminal(top, console, capsys):
+    body = b"\x1b[2J\x07\x9b31m\xe2\x80\xaeoops"
+    console.answer = lambda handler: console.send(handler, body, status=500)
+    assert top("--url", console.url, "--once") == 1
+    said = capsys.readouterr().err
+    assert said.endswith("oops\n")
+    assert said.removesuffix("\n").isprintable()
