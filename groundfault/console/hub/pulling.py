@@ -93,6 +93,8 @@ async def fetch(
         raise NoAnswerError(_spoken(error)[:_SHOWN]) from None
     except (asyncio.IncompleteReadError, EOFError):
         raise NoAnswerError("its answer ended before it was whole") from None
+    except UnicodeError:  # before anybody was asked: a part of it is empty, or has more than 63 characters
+        raise NoAnswerError("there can be no host of that name") from None
     except (asyncio.LimitOverrunError, ValueError):
         raise NoAnswerError("its answer is no HTTP") from None
 

@@ -201,3 +201,9 @@ def test_consoles_behind_tls_share_what_they_are_trusted_by(monkeypatch):
     assert set(map(id, given)) == {id(made[0])}
     Puller([address_of("http://web-1/")], arrived=None, missed=None)
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "web..example"])
+def test_a_name_that_no_host_can_have_is_said_to_be_none(host):
+    with pytest.raises(NoAnswerError, match="there can be no host of that name"):
+        asyncio.run(fetch(address_of(f"http://{host}/")))
