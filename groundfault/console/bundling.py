@@ -31,6 +31,9 @@ def scripts(first: str, read: Callable[[str], str], *, as_file: str, later: str)
     all_of_it = dict(at_once)
     for name in asked:
         _take(name, read, all_of_it, ())
+    for name in all_of_it.keys() - at_once.keys():
+        if _LATER.search(read(name)):  # nothing would bundle it, and it would not be found
+            raise ValueError(f"{name}.js: what comes later must ask for nothing later itself")
     known = ", ".join(f"${name}" for name in at_once)
     rest = "".join(text for name, text in all_of_it.items() if name not in at_once)
     wanted = ", ".join(f"${name}" for name in asked)

@@ -29,6 +29,7 @@ APART_S: Final = 1.25
 INTERVAL_S: Final = 1.0
 """Between the lines of a stream."""
 
+_DIGITS: Final = 4  # of a COLUMNS that makes sense
 _WIDTH: Final = 120
 """Of a picture that goes into a file or a pipe, unless COLUMNS says another one."""
 
@@ -83,17 +84,35 @@ def _run(options: argparse.Namespace) -> int:
     once = options.once or not (options.json or _is_terminal())
     if options.fail_on and not once:
         options.parser.error("--fail-on needs --once")
-    if not options.json and find_spec("rich") is None:
-        return _fail("top needs rich: pip install 'groundfault[top]'; --json needs nothing")
+    missing = _missing(options)
+    if missing is not None:
+        return _fail(missing)
     try:
         return _shown(options, sources.source_of(options.url, options.run_dir or ()), once=once)
     except sources.SourceError as error:
         return _fail(str(error))
     except BrokenPipeError:  # whoever read has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 0
+    except OSError as error:
+        _write_no_more()
+        return _fail(f"standard output takes no more: {error.strerror or error}")
     except KeyboardInterrupt:
         return 130
+
+
+def _missing(options: argparse.Namespace) -> str | None:
+    """Return what is not there to show anything with."""
+    if sys.stdout is None:  # it was closed before this began
+        return "standard output is closed"
+    if not options.json and find_spec("rich") is None:
+        return "top needs rich: pip install 'groundfault[top]'; --json needs nothing"
+    return None
+
+
+def _write_no_more() -> None:
+    """Let what is left to be written go nowhere: the interpreter would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(options: argparse.Namespace, source: "Source", *, once: bool) -> int:
@@ -108,7 +127,7 @@ def _shown(options: argparse.Namespace, source: "Source", *, once: bool) -> int:
 
 def _is_terminal() -> bool:
     """Return whether there is a terminal on both sides that can be drawn on."""
-    able = os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
+    able = os.environ.get("TERM", "") not in {"", "dumb", "unknown"} and None not in {sys.stdin, sys.stdout}
     return able and sys.stdin.isatty() and sys.stdout.isatty()
 
 
@@ -125,7 +144,7 @@ def _signs(options: argparse.Namespace) -> Any:
 def _once(options: argparse.Namespace, source: "Source") -> int:
     looked = source.look()
     for _ in range(source.looks - 1):
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             _say("looking twice, a second apart, for rates")
         time.sleep(APART_S)
         looked = source.look()
@@ -145,7 +164,7 @@ def _print(options: argparse.Namespace, looked: "Looked") -> None:
     from groundfault.console.top import Situation, picture  # noqa: PLC0415  needs it
 
     columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdecimal() else _WIDTH
+    width = (int(columns) if columns.isdecimal() and len(columns) <= _DIGITS else 0) or _WIDTH
     if sys.stdout.isatty():
         width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
     console = Console(highlight=False, markup=False, emoji=False, width=width, file=sys.stdout)
@@ -191,7 +210,10 @@ def _write(text: str) -> None:
 
 
 def _say(message: str) -> None:
-    print(f"groundfault: {message}", file=sys.stderr)  # noqa: T201  this is the command line
+    # What a console answers stands in some of them: it must not move the cursor, or worse.
+    said = "".join(each if each.isprintable() else "\ufffd" for each in message)
+    if sys.stderr is not None:  # else it would go among what is shown
+        print(f"groundfault: {said}", file=sys.stderr)  # noqa: T201  this is the command line
 
 
 def _fail(message: str) -> int:

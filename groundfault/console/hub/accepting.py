@@ -32,6 +32,7 @@ LONGEST_NAME: Final = 200
 MAX_PROCESSES: Final = 2000
 _MAX_KINDS: Final = 40  # outcomes, states, moves, modes: the vocabulary has fewer
 _MOST_VERSIONS: Final = 100
+_MOST_UNKNOWN: Final = 3
 _MAX_NUMBER: Final = 2**63
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _BUCKETS: Final = frozenset(range(len(BOUNDS_S) + 1))
@@ -52,7 +53,10 @@ class UnreadableError(ValueError):
 
 
 class Arrival(NamedTuple):
-    """One report of one source. ``sent_at``: by the sender's clock, None if it does not say."""
+    """One report of one source. ``sent_at``: by the sender's clock, None if it does not say.
+
+    ``unknown``: what its sender could not read or does not know, a few lines.
+    """
 
     host: str
     service: str
@@ -60,6 +64,7 @@ class Arrival(NamedTuple):
     release: str | None
     sent_at: float | None
     report: Report
+    unknown: tuple[str, ...] = ()
 
 
 def is_host(name: object) -> bool:
@@ -111,7 +116,17 @@ def accepted(data: bytes) -> Arrival:
         clean(released) if (released := _first_text(said.get("release"))) else None,
         _moment(said.get("sent_at")),
         _named_well(bounded(report)),
+        _unknown(said),
     )
+
+
+def _unknown(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the sender says that it does not know. What makes no sense says nothing."""
+    unread, unknown = said.get("unread"), said.get("unknown")
+    lines = [f"{name} says nothing: {why}" for name, why in unread.items()] if isinstance(unread, dict) else []
+    lines += [line for line in unknown if isinstance(line, str)] if isinstance(unknown, list) else []
+    more = len(lines) - _MOST_UNKNOWN
+    return (*map(clean, lines[:_MOST_UNKNOWN]), *([f"and {more} things more"] if more > 0 else []))
 
 
 def _moment(value: object) -> float | None:

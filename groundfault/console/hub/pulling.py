@@ -73,17 +73,28 @@ def _without_secrets(url: str) -> str:
     return f"...@{rest}" if found and head else url
 
 
-async def fetch(address: Address, *, largest: int = LARGEST_SENT, longest_s: float = LONGEST_S) -> bytes:
-    """Return the report of the console there, as it was sent. Raises NoAnswerError."""
+async def fetch(
+    address: Address,
+    *,
+    largest: int = LARGEST_SENT,
+    longest_s: float = LONGEST_S,
+    context: ssl.SSLContext | None = None,
+) -> bytes:
+    """Return the report of the console there, as it was sent. Raises NoAnswerError.
+
+    ``context``: whom to trust over TLS; None: one is made for this question, which takes tens of milliseconds.
+    """
     try:
         async with asyncio.timeout(longest_s):
-            return await _fetched(address, largest)
+            return await _fetched(address, largest, context)
     except TimeoutError:
         raise NoAnswerError(f"no answer within {longest_s:g} s") from None
     except OSError as error:
         raise NoAnswerError(_spoken(error)[:_SHOWN]) from None
     except (asyncio.IncompleteReadError, EOFError):
         raise NoAnswerError("its answer ended before it was whole") from None
+    except UnicodeError:  # before anybody was asked: a part of it is empty, or has more than 63 characters
+        raise NoAnswerError("there can be no host of that name") from None
     except (asyncio.LimitOverrunError, ValueError):
         raise NoAnswerError("its answer is no HTTP") from None
 
@@ -96,8 +107,8 @@ def _spoken(error: OSError) -> str:
     return named or str(error) or type(error).__name__
 
 
-async def _fetched(address: Address, largest: int) -> bytes:
-    context = ssl.create_default_context() if address.is_secure else None
+async def _fetched(address: Address, largest: int, context: ssl.SSLContext | None) -> bytes:
+    context = (context or ssl.create_default_context()) if address.is_secure else None
     reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context, limit=_MAX_LINE)
     try:
         lines = [
@@ -185,6 +196,8 @@ class Puller:
         self._addresses = list(dict.fromkeys(addresses))
         if len(self._addresses) > MAX_CONSOLES:
             raise SettingsError(f"a hub pulls from at most {MAX_CONSOLES} consoles, not {len(self._addresses)}")
+        # One for all, or fifty consoles would cost the event loop a second of each second.
+        self._context = ssl.create_default_context() if any(each.is_secure for each in self._addresses) else None
         self._arrived = arrived
         self._missed = missed
 
@@ -203,7 +216,7 @@ class Puller:
         while True:
             began = loop.time()
             try:
-                body = await fetch(address)
+                body = await fetch(address, context=self._context)
             except NoAnswerError as error:
                 failures += 1
                 await self._missed(address, str(error))

@@ -34,6 +34,9 @@ from groundfault.settings.store import SettingsStore, WritableStore
 __all__ = ["Hub", "HubOptions", "listening"]
 
 INTERVAL_S: Final = 1.0
+UNREAD_S: Final = 30.0
+"""A connection on which nothing of what was sent has been read for so long is ended by the kernel."""
+
 _LONGEST_INTERVAL_S: Final = 10.0
 _SHARE: Final = 0.75  # of a core that the mill may take; beyond it views become fewer
 _LEAST_SHARE: Final = 0.15  # of it that is left for views, whatever comes in
@@ -246,7 +249,11 @@ class Hub:
 def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens there. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024)
+    listener = socket.create_server((host, port), family=family, backlog=1024)
+    # Its connections have it too. Else twenty pages that stopped reading would keep all others out for as long as they
+    # like: nothing that is sent to them ever fails.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_S * 1000))
+    return listener
 
 
 def run(hub: Hub, listener: socket.socket) -> int:

@@ -25,6 +25,7 @@ from groundfault.console.hub.gate import Gate
 from groundfault.console.hub.history import MAX_POINTS, History
 from groundfault.console.hub.sources import FullError
 from groundfault.console.hub.spans import span_of
+from groundfault.console.hub.storing import LARGEST_WRITE
 from groundfault.console.hub.streams import MAX_STREAMS, Receive, Send, Streams
 from groundfault.console.hub.watching import Watch
 from groundfault.console.pages import SAFE
@@ -36,7 +37,6 @@ __all__ = ["Parts", "Stores", "application"]
 MAX_PUSHES: Final = 64
 """So many bodies are read at a time."""
 
-LARGEST_WRITE: Final = 2**20
 BODY_S: Final = 10.0
 ANSWER_S: Final = 15.0
 

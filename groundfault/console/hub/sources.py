@@ -34,6 +34,7 @@ MAX_HOSTS: Final = 500
 MAX_SERVICES: Final = 200
 MAX_COMMANDS: Final = 2000
 _MAX_EPISODES: Final = 200
+_MAX_NUMBERS: Final = 4 * MAX_HOSTS
 _RETURN_S: Final = 60.0
 _STEADY_S: Final = 1.0
 _BACK_S: Final = 2.0
@@ -62,7 +63,10 @@ class FullError(Exception):
 
 @dataclass(slots=True)
 class Source:
-    """One run directory of one host. ``heard_at``: when it last said something new, by the hub's monotonic clock."""
+    """One run directory of one host. ``heard_at``: when it last said something new, by the hub's monotonic clock.
+
+    ``unknown``: what the host says that it does not know itself.
+    """
 
     host: str
     service: str
@@ -73,6 +77,7 @@ class Source:
     sent_at: float | None
     release: str | None
     via: str
+    unknown: tuple[str, ...] = ()
     processes: list[ProcessInfo] = field(default_factory=list)
     offset_s: float | None = None
     gone: Episode | None = None
@@ -143,7 +148,8 @@ class Sources:
     def __init__(self) -> None:
         self.services: dict[str, Service] = {}
         self.episodes: dict[str, Episode] = {}
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}  # the newest of each host
+        self._hosts: dict[int, str] = {}  # by every number that may still be told of
         self._next_number = 1
 
     def all(self) -> Iterator[Source]:
@@ -154,7 +160,7 @@ class Sources:
     def who(self, number: int) -> tuple[str | None, int]:
         """Return the host, and the process id there, of a process in a merged report."""
         host = number >> _PID_BITS
-        return next((name for name, known in self._numbers.items() if known == host), None), number & _PIDS
+        return self._hosts.get(host), number & _PIDS
 
     def permit(self, arrival: Arrival, at: float) -> None:
         """Raise FullError for a source that sends more often than it may: three at once, two a second in the long run.
@@ -199,7 +205,7 @@ class Sources:
                 add_totals(service.base, source.lost, -1)
                 source.lost = None
         source.report, source.heard_at, source.sent_at = arrival.report, now.at, arrival.sent_at
-        source.release, source.via = arrival.release, via
+        source.release, source.via, source.unknown = arrival.release, via, arrival.unknown
         source.place(now.wall)
         self._note_skew(source, now)
 
@@ -241,7 +247,7 @@ class Sources:
         number = self._number(arrival.host, is_new=arrival.host not in self._numbers)
         source = Source(
             *(arrival.host, arrival.service, arrival.directory, number, arrival.report),
-            *(now.at, arrival.sent_at, arrival.release, via),
+            *(now.at, arrival.sent_at, arrival.release, via, arrival.unknown),
             tokens=_BURST - 1.0,
             filled_at=now.at,
         )
@@ -252,7 +258,13 @@ class Sources:
     def _number(self, host: str, *, is_new: bool) -> int:
         if is_new:
             self._numbers[host] = self._next_number
+            self._hosts[self._next_number] = host
             self._next_number += 1
+            if len(self._hosts) > _MAX_NUMBERS:
+                used = {source.number for source in self.all()}
+                for number in list(self._hosts)[: -_MAX_NUMBERS // 2]:
+                    if number not in used:
+                        del self._hosts[number]
         return self._numbers[host]
 
     # --- time passes --------------------------------------------------------------------------------------------------

@@ -193,7 +193,8 @@ class Watch:
         for what, count in times.most_common(_MAX_SAID):
             often = f", {count} times" if count > 1 else ""
             said.append(f"{what}{often}; last {spoken(at - last[what])} ago")
-        return said
+        hosts = (source for source in self.sources.all() if source.state(at) == "live")
+        return said + [f"{source.host}: {line}" for source in hosts for line in source.unknown]
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from hub_reports import pushed
 
+from groundfault.console.hub import pulling
 from groundfault.console.hub.pulling import NoAnswerError, Puller, address_of, fetch
 from groundfault.errors import SettingsError
 
@@ -169,3 +170,40 @@ def test_one_console_that_is_gone_does_not_hold_up_the_others():
     (came, failed), here, gone = asyncio.run(main())
     assert came == (here, REPORT)
     assert failed[0] == gone
+
+
+def test_consoles_behind_tls_share_what_they_are_trusted_by(monkeypatch):
+    made, given = [], []
+    monkeypatch.setattr(pulling.ssl, "create_default_context", lambda: made.append(object()) or made[-1])
+
+    async def main():
+        async def asked(_, *, context):
+            given.append(context)
+            raise NoAnswerError("no")
+
+        async def missed(_, why):
+            pass
+
+        monkeypatch.setattr(pulling, "fetch", asked)
+        monkeypatch.setattr(pulling, "_INTERVAL_S", 0.01)
+        addresses = [address_of(f"https://web-{number}/") for number in range(3)]
+        puller = Puller(addresses, arrived=missed, missed=missed)
+        async with asyncio.timeout(20):
+            task = asyncio.create_task(puller.run())
+            while len(given) < 6:  # noqa: ASYNC110  nothing says that it was asked
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert len(made) == 1
+    assert set(map(id, given)) == {id(made[0])}
+    Puller([address_of("http://web-1/")], arrived=None, missed=None)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "web..example"])
+def test_a_name_that_no_host_can_have_is_said_to_be_none(host):
+    with pytest.raises(NoAnswerError, match="there can be no host of that name"):
+        asyncio.run(fetch(address_of(f"http://{host}/")))

@@ -18,7 +18,7 @@ from hub_reports import PlainSeeing, pushed
 
 from groundfault import wire
 from groundfault._clock import monotonic, wall
-from groundfault.console.hub import serving
+from groundfault.console.hub import serving, storing
 from groundfault.console.hub.accepting import LARGEST_SENT
 from groundfault.console.hub.difference import applied
 from groundfault.console.hub.pulling import address_of
@@ -208,6 +208,37 @@ def test_no_more_pages_listen_than_may_and_one_that_leaves_makes_room(hub, monke
         status, _, body = hub.ask("GET", "/events")
         assert (status, b"ask for snapshot.json instead" in body) == (503, True)
     hub.until(lambda _: hub.hub.streams.open == 0)
+
+
+def test_a_page_that_stops_reading_does_not_keep_its_place(monkeypatch):
+    monkeypatch.setattr("groundfault.console.hub.running.UNREAD_S", 0.5)
+    with served(token=TOKEN) as hub:
+        assert hub.push({f"command-{number}": number for number in range(1000)}) == 204
+        hub.until(lambda view: len(view["commands"]) == 1000)
+        with closing(socket.socket()) as page:
+            page.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            page.connect(("127.0.0.1", hub.port))
+            page.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert page.recv(12) == b"HTTP/1.1 200"
+            assert hub.hub.streams.open == 1
+            hub.until(lambda _: hub.hub.streams.open == 0)
+
+
+def test_the_thread_that_looks_at_the_store_ends_with_the_hub(tmp_path):
+    def looking():
+        return [each for each in threading.enumerate() if each.name == "groundfault-hub-store"]
+
+    before = looking()
+    with served(settings=f"sqlite:///{tmp_path / 'settings.db'}") as hub:
+        assert hub.ask("GET", "/store/document")[0] in {404, 503}
+        assert len(looking()) == len(before) + 1
+    for each in set(looking()) - set(before):
+        each.join(BOUND_S)
+    assert len(looking()) <= len(before)
+
+
+def test_as_much_may_be_written_as_the_store_takes():
+    assert serving.LARGEST_WRITE is storing.LARGEST_WRITE
 
 
 def test_more_reports_at_once_than_may_be_are_refused(hub, monkeypatch):

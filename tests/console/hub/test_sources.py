@@ -85,6 +85,27 @@ def test_a_host_that_begins_anew_takes_nothing_away(hub):
     assert hub.count() == 57
 
 
+def test_processes_of_a_host_keep_its_name_when_another_of_its_services_comes_back(hub):
+    for title in ("topps", "saber"):
+        hub.hear({"get": 1}, title=title, directory=f"/run/{title}")
+    before = [each.pid for source in hub.sources.all() for each in source.processes]
+    for _ in range(70):
+        hub.move(1.0)
+        hub.hear({"get": 1}, title="saber", directory="/run/saber")
+    hub.hear({"get": 1}, title="topps", directory="/run/topps")
+    now = [each.pid for source in hub.sources.all() for each in source.processes]
+    assert before[0] != now[0]
+    assert {hub.sources.who(number) for number in (*before, *now)} == {("web-1", 7)}
+
+
+def test_numbers_that_are_used_no_more_are_forgotten(hub):
+    hub.hear({"get": 1}, host="steady")
+    for _ in range(6000):
+        hub.sources._number("web-1", is_new=True)
+    assert len(hub.sources._hosts) <= 4 * 500
+    assert {hub.sources.who(each.pid)[0] for source in hub.sources.all() for each in source.processes} == {"steady"}
+
+
 def test_what_could_not_be_read_for_a_moment_does_not_count_again(hub):
     hub.hear({"get": 100, "put": 100})
     hub.move(1.0)

@@ -113,6 +113,21 @@ def test_what_is_not_known_is_said_for_a_minute_and_how_often(watch, clock):
     assert watch.turn(1.0).view["unknown"] == ["history has not been kept for 40 s"]
 
 
+def test_what_a_host_does_not_know_is_said_under_its_name_while_it_lives(watch, clock):
+    hear(watch, {"get": 1}, unread={"9.report": "its checksum is wrong", "\x1b[2J": 7}, unknown=["a", "b", {}, "c"])
+    said = watch.turn(1.0).view["unknown"]
+    assert said[1:] == [
+        "web-1: 9.report says nothing: its checksum is wrong",
+        "web-1: \ufffd[2J says nothing: 7",
+        "web-1: a",
+        "web-1: and 2 things more",
+    ]
+    clock.advance(10.0)
+    assert len(watch.turn(1.0).view["unknown"]) == 1
+    hear(watch, {"get": 2}, unread=["odd"], unknown="odd")
+    assert len(watch.turn(1.0).view["unknown"]) == 1
+
+
 def test_who_sends_too_often_is_said(watch):
     hear(watch, {"get": 1})
     with pytest.raises(FullError):

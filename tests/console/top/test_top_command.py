@@ -187,3 +187,44 @@ def test_json_needs_nothing_but_the_standard_library():
     look = "import sys; from groundfault.console import top_command; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_a_console_answers_does_nothing_to_the_terminal(top, console, capsys):
+    body = b"\x1b[2J\x07\x9b31m\xe2\x80\xaeoops"
+    console.answer = lambda handler: console.send(handler, body, status=500)
+    assert top("--url", console.url, "--once") == 1
+    said = capsys.readouterr().err
+    assert said.endswith("oops\n")
+    assert said.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("form", [["--once"], ["--once", "--json"], ["--json"]])
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [(">/dev/full", "standard output takes no more: No space left on device"), (">&-", "standard output is closed")],
+)
+def test_an_output_that_takes_nothing_is_one_line_and_no_traceback(console, sample, form, where, said):
+    console.says(sample(2))
+    command = [sys.executable, "-c", DRIVE, "top", "--url", console.url, *form]
+    ended = subprocess.run(
+        ["sh", "-c", f'"$@" {where}', "sh", *command], check=False, capture_output=True, timeout=60, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (1, f"groundfault: {said}\n")
+
+
+def test_without_a_standard_error_nothing_of_it_comes_among_the_output(top, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert top("--run-dir", str(tmp_path), "--once", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["format"] == 1
+    assert top("--run-dir", str(tmp_path / "none"), "--once", "--json") == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("columns", ["0", "", "-3", "99999"])
+def test_columns_that_make_no_sense_are_as_none(top, console, sample, monkeypatch, capsys, columns):
+    console.says(sample(2))
+    assert top("--url", console.url, "--once") == 0
+    usual = capsys.readouterr().out.splitlines()
+    monkeypatch.setenv("COLUMNS", columns)
+    assert top("--url", console.url, "--once") == 0
+    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [len(line) for line in usual]
