@@ -307,7 +307,7 @@ def test_without_a_directory_who_has_forked_records_only_while_it_is_asked(recor
 
 
 @pytest.mark.parametrize(
-    "report", [Report([ProcessInfo(7, "shop", 0.0)]), Report(servers={"shop": ServerReport("shop")})]
+    "report", [Report(processes=[ProcessInfo(7, "shop", 0.0)]), Report(servers={"shop": ServerReport("shop")})]
 )
 def test_a_service_that_is_restarted_keeps_its_name_before_a_process_has_said_it_again(recorders, directory, report):
     assert recorders(directory)._titled([report]) == "shop"
