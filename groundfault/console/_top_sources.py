@@ -279,7 +279,8 @@ class Console:
 
     def _read(self, response: HTTPResponse) -> bytes:
         if response.status != HTTPStatus.OK:
-            words = response.read(_LONGEST_REASON).decode("utf-8", "replace").strip()
+            # On one line, whatever it is: a proxy between here and there answers with a page of its own.
+            words = " ".join(response.read(_LONGEST_REASON).decode("utf-8", "replace").split())
             unknown = response.status == HTTPStatus.UNAUTHORIZED
             hint = "; set GROUNDFAULT_CONSOLE_USER and GROUNDFAULT_CONSOLE_PASSWORD" if unknown else ""
             self._fail(f"it answers {response.status}: {words}{hint}")

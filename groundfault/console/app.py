@@ -152,10 +152,14 @@ def _below(scope: Scope) -> tuple[str, str]:
     What arrived on the wire tells them apart, where there is any doubt.
     """
     path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    raw = scope.get("raw_path")
+    came = None if raw is None else unquote(raw.partition(b"?")[0].decode("latin-1"))
+    if came is not None and path.endswith("/") and came.endswith(path[:-1]) and not came.endswith("/"):
+        path = path[:-1]  # Litestar puts a slash behind every path below a mount, and does not say where that is
+        return path, came.removesuffix(path)
     if not root or not (path == root or path.startswith(f"{root}/")):
         return path, root
-    raw = scope.get("raw_path")
-    if raw is not None and unquote(raw.partition(b"?")[0].decode("latin-1")) == root + path:
+    if came == root + path:
         return path, root
     return path[len(root) :], root
 

@@ -1,5 +1,6 @@
 """Puts a console together from its settings: the same mounted, on a port of its own, and from the command line."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -12,6 +13,8 @@ from groundfault.errors import SettingsError
 from groundfault.events import note_internal_error
 
 __all__ = ["SETTINGS", "TOKEN", "assembled", "guard_of", "steering_of"]
+
+_log = logging.getLogger("groundfault")
 
 TOKEN: Final = "GROUNDFAULT_CONSOLE_TOKEN"  # noqa: S105  the name of where it is, not the token
 """The environment variable that holds the token without which nobody can steer."""
@@ -34,8 +37,8 @@ def guard_of(*, hosts: Iterable[str], auth: Auth | None, token: str | None) -> G
 def steering_of(settings: "str | Steers | None") -> Steers | None:
     """Return what shows and changes live settings. ``settings``: None for the environment's store, if it names one.
 
-    Raises SettingsError for what is no address. Where a library is missing that the store needs, that is an internal
-    error, and nobody can steer.
+    Raises SettingsError for what is no address. Where a library is missing that the store needs, that is logged, and
+    nobody can steer.
     """
     if settings is not None and not isinstance(settings, str):
         return settings
@@ -46,6 +49,9 @@ def steering_of(settings: "str | Steers | None") -> Steers | None:
         steering: Steers = import_module("groundfault.console.steering").Steering(address)
     except SettingsError:
         raise
+    except ImportError as error:
+        _log.warning("console: live settings are not shown: %s", error)
+        return None
     except Exception as error:  # noqa: BLE001  the view is worth having without it
         note_internal_error("console settings", error)
         return None

@@ -90,6 +90,9 @@ def run(options: argparse.Namespace) -> int:
         )
     except (SettingsError, OSError) as error:
         return _fail(str(error))
+    for each in directories:
+        if not each.is_dir():  # a service that has never reported makes it later; a slip of the pen does not
+            _say(f"{each} is no directory yet: there is nothing to be seen until a service reports there")
     return _serve(recorder, Port(address, console))
 
 
@@ -143,5 +146,9 @@ def _token(path: Path | None) -> str | None:
 
 
 def _fail(message: str) -> int:
-    print(f"groundfault: {message}", file=sys.stderr)  # noqa: T201  this is the command line
+    _say(message)
     return _FAILED
+
+
+def _say(message: str) -> None:
+    print(f"groundfault: {message}", file=sys.stderr)  # noqa: T201  this is the command line

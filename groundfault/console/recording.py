@@ -319,8 +319,12 @@ class Recorder:
         if self._title:
             return self._title
         known = {each.service for report in reports for each in report.processes if each.service}
-        for post in self._posts if posts is None else posts:
-            known |= post.services or {post.place.path.name}
+        # The dead of before a restart have a name, too: a hub would take another one for another service.
+        known = known or {service for report in reports for service in report.servers if service}
+        posts = self._posts if posts is None else posts
+        for post in posts:
+            if post.services or not known or len(posts) > 1:
+                known |= post.services or {post.place.path.name}
         if not self._posts and not known:
             return service_of(Report()) or f"process {os.getpid()}"
         names = sorted(known)

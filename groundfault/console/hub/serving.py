@@ -114,7 +114,9 @@ class _Answering:
         """Take a report."""
         peer = _peer(request)
         refused = self._parts.gate.refusal(_asked(request), peer)
-        if refused is None and self._pushes >= self._parts.most_pushes:
+        if refused is not None:
+            self._parts.watch.note(f"a report from {peer} was not taken: {refused.body.decode().rstrip()}")
+        elif self._pushes >= self._parts.most_pushes:
             self._parts.watch.note("a report was not taken: too many are being read already")
             refused = plain(503, f"{self._parts.most_pushes} reports are being read already")
         if refused is not None:

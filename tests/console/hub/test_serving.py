@@ -139,6 +139,12 @@ def test_what_is_no_report_of_a_known_host_is_refused_and_the_hub_goes_on(hub, b
     assert hub.ask("GET", "/")[0] == 200
 
 
+def test_the_page_says_that_a_host_shows_another_token(hub):
+    assert hub.push({"get": 1}, token=TOKEN[::-1]) == 403
+    said = "a report from 127.0.0.1 was not taken: the token in X-GroundFault-Token is missing or another"
+    hub.until(lambda view: any(line.startswith(said) for line in view["unknown"]))
+
+
 def test_a_body_without_end_is_cut_off(hub):
     def endless():
         for _ in range(200):

@@ -151,6 +151,11 @@ def test_it_may_be_mounted_anywhere(make, ask, root):
         ("/consoles", "/console", b"/consoles", "/consoles"),
         ("/console", "/console", b"/console", ""),
         ("/a%3Fb", "", b"/a%253Fb", "/a%3Fb"),
+        ("/page/main.js/", "", b"/in/page/main.js", "/page/main.js"),  # the slash behind it is Litestar's
+        ("/page/main.js/", "/api", b"/api/in/page/main.js?a=/", "/page/main.js"),
+        ("/page/main.js/", "", b"/in/page/main.js/", "/page/main.js/"),
+        ("/", "", b"/in", ""),
+        ("/", "", b"/in/", "/"),
     ],
 )
 def test_the_path_below_the_mount_is_found_whichever_way_it_is_told(path, root, raw, below):
@@ -389,6 +394,21 @@ def test_it_is_mounted_in_starlette_and_behind_a_dispatcher():
     assert ask_asgi(outer, path="/in/page/main.js", root="/api")[0] == 200
     dispatched = middleware.DispatcherMiddleware(lambda *_: [], {"/in": WSGIStatusApp(public=True)})
     assert ask_wsgi(dispatched, path="/in/snapshot.json")[0] == 200
+
+
+@pytest.mark.parametrize("outer", ["", "/api"])
+def test_it_is_mounted_in_litestar_which_puts_a_slash_behind_every_path(outer):
+    litestar = pytest.importorskip("litestar")
+    handler = litestar.asgi("/in", is_mount=True, copy_scope=True)(StatusApp(public=True))
+    mounted = litestar.Litestar(route_handlers=[handler], openapi_config=None)
+
+    def asked(path):
+        return ask_asgi(mounted, path=path, root=outer, more={"raw_path": (outer + path).encode()})
+
+    assert [asked(path)[0] for path in ("/in/", "/in/page/main.js", "/in/snapshot.json")] == [200, 200, 200]
+    assert asked("/in/page/nothing.js")[0] == 404
+    status, headers, _ = asked("/in")
+    assert (status, headers["location"]) == (307, "in/")
 
 
 def test_a_header_that_comes_twice_is_one_with_a_comma():

@@ -34,6 +34,7 @@ def test_once_says_what_it_does_not_know(tmp_path, capfdbinary):
         (["--token-file", "/nowhere/token"], "No such file"),
         (["--allow-host", "a b"], "hosts must hold names"),
         (["--unix", "/" + "x" * 200], "at most 100 bytes"),
+        (["--run-dir", "/nowhere/shop", "--unix", "/nowhere/socket"], "/nowhere/shop is no directory yet"),
         (["--unix", "/nowhere/socket"], "cannot listen on unix:/nowhere/socket: No such file"),
     ],
 )
@@ -61,7 +62,8 @@ def test_the_environment_names_the_store_and_a_missing_library_takes_the_steerin
     assert steering_of(None) == "sqlite:///settings.db"
     monkeypatch.setitem(sys.modules, "groundfault.console.steering", SimpleNamespace(Steering=missing))
     assert steering_of(None) is None
-    assert "internal error in console settings" in caplog.text
+    assert "live settings are not shown: sqlite:///settings.db needs groundfault[sqlalchemy]" in caplog.text
+    assert "Traceback" not in caplog.text
     assert steering_of("") is None
 
 

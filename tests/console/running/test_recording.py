@@ -17,6 +17,7 @@ from groundfault.console.recording import Recorder
 from groundfault.events import internal_errors
 from groundfault.metrics._coding import encode, parse
 from groundfault.metrics._place import replace_file
+from groundfault.metrics.report import ProcessInfo, Report, ServerReport
 from groundfault.metrics.rundir import read
 
 
@@ -303,6 +304,14 @@ def test_without_a_directory_who_has_forked_records_only_while_it_is_asked(recor
         recorder.newest()
     recorder.record()
     assert shown(recorder)["kind"] == "process"
+
+
+@pytest.mark.parametrize(
+    "report", [Report(processes=[ProcessInfo(7, "shop", 0.0)]), Report(servers={"shop": ServerReport("shop")})]
+)
+def test_a_service_that_is_restarted_keeps_its_name_before_a_process_has_said_it_again(recorders, directory, report):
+    assert recorders(directory)._titled([report]) == "shop"
+    assert recorders(directory)._titled([Report()]) == "run"
 
 
 def test_the_report_for_a_hub_is_that_of_all_processes(recorders, directory, tmp_path, clock):
