@@ -25,8 +25,9 @@ def headline_of(
     stores: Sequence[StoreRow],
     processes: Sequence[ProcessRow],
     hosts: Sequence[HostRow],
+    unknown: Sequence[str] = (),
 ) -> Headline:
-    """Return the headline of these rows, which are all there are."""
+    """Return the headline of these rows, which are all there are. ``unknown``: lines about what nobody knows."""
     if servers:
         rate = sum(row["rate_per_s"] for row in servers)
         goodput = sum(row["goodput_per_s"] for row in servers)
@@ -50,11 +51,17 @@ def headline_of(
     lag = max(stores, key=lambda row: (row["behind"], row["lag_s"]), default=None)
     levels = {row["level"] for row in servers} | {row["level"] for row in commands}
     level: Level = max(levels, key=_LEVELS.index, default="ok")
-    if level == "ok" and (stale or any(row["unreachable"] for row in stores)):
+    if level == "ok" and (stale or unknown or any(row["unreachable"] for row in stores)):
         level = "warn"
     return {
         "level": level,
-        "words": _words(commands, servers, stores, processes=processes, saturated=len(saturated), behind=behind),
+        "words": _words(
+            *(commands, servers, stores),
+            processes=processes,
+            saturated=len(saturated),
+            behind=behind,
+            unknown=len(unknown),
+        ),
         "rate_per_s": short(rate),
         "goodput_per_s": short(goodput),
         "shed_share": short(shed / total) if total else 0.0,
@@ -131,6 +138,7 @@ def _words(
     processes: Sequence[ProcessRow],
     saturated: int,
     behind: int,
+    unknown: int,
 ) -> str:
     said = [*_of_servers(servers), *_of_commands(commands, saturated)]
     if behind:
@@ -147,6 +155,9 @@ def _words(
     if held or any(row["level"] == "warn" for row in servers):
         things = f"{held} command{'s' if held > 1 else ''}" if held else "a server"
         return f"{things} to look at; nothing is wrong"
+    if unknown:
+        things = "1 thing is" if unknown == 1 else f"{unknown} things are"
+        return f"{things} not known; nothing else is wrong"
     if not (commands or servers or processes):
         return "nothing has been counted yet"
     return "nothing is wrong"

@@ -202,6 +202,8 @@ class Recorder:
         report = reports[0] if len(reports) == 1 else merged(reports)
         more: dict[str, Any] = {"host": socket.gethostname(), "release": _release(), "title": self._titled(reports)}
         unread = {name: why for each in reports for name, why in each.unread.items()}
+        # A process alone has none: the next one that starts in its place goes on where it has ended.
+        more["directory"] = ", ".join(str(post.place.path) for post in self._posts)
         data = encode(report, **more, sent_at=round(now, 3), unread=unread, unknown=unknown)
         return gzip.compress(data, 1, mtime=0)
 

@@ -70,6 +70,14 @@ def view_of(
     servers.sort(key=lambda row: row["service"])
     timeline.sort(key=lambda each: each["began_at"], reverse=True)
     stores = _store_rows(observers, now)
+    missing = _unknown(observers, processes, unknown)
+    headline = headline_of(
+        *(observers, headline_rows, servers),
+        stores=stores,
+        processes=processes,
+        hosts=hosts,
+        unknown=missing,
+    )
     return {
         "format": FORMAT,
         "release": release,
@@ -81,7 +89,7 @@ def view_of(
         "interval_s": interval_s,
         "window_s": WINDOW_S,
         "point_s": POINT_S,
-        "headline": headline_of(observers, headline_rows, servers, stores=stores, processes=processes, hosts=hosts),
+        "headline": headline,
         "servers": servers,
         "commands": commands,
         "hidden": hidden,
@@ -91,7 +99,7 @@ def view_of(
         "processes": processes,
         "hosts": list(hosts),
         "internal_errors": errors,
-        "unknown": _unknown(observers, processes, unknown),
+        "unknown": missing,
     }
 
 

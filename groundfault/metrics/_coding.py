@@ -116,7 +116,7 @@ def _decoded(said: dict[str, Any]) -> Report:
     report = Report(
         servers={each[0]: _decoded_server(*each) for each in said["servers"]},
         stores={each[0]: StoreReport(*each[:5]) for each in said["stores"]},
-        internal_errors=said["errors"],
+        internal_errors=dict(said["errors"]),
         processes=[ProcessInfo(*each[:4]) for each in said["processes"]],
     )
     for each in said["commands"]:

@@ -70,7 +70,9 @@ def test_what_an_earlier_release_left_out_is_unknown():
     assert back.commands["db", "get"].modes == {}
 
 
-@pytest.mark.parametrize("spoiled", [{"servers": [["saber"]]}, {"commands": [[1]]}, {"processes": [[]]}])
+@pytest.mark.parametrize(
+    "spoiled", [{"servers": [["saber"]]}, {"commands": [[1]]}, {"processes": [[]]}, {"errors": [1]}]
+)
 def test_what_makes_no_sense_is_no_report(spoiled):
     with pytest.raises(CodingError):
         again(steered(), lambda said: said.update(spoiled))

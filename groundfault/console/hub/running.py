@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import socket
+import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -42,6 +43,8 @@ _SHARE: Final = 0.75  # of a core that the mill may take; beyond it views become
 _LEAST_SHARE: Final = 0.15  # of it that is left for views, whatever comes in
 _WORTH_SAYING: Final = 1.1
 _FAREWELL_S: Final = 0.5
+_FILES: Final = 65_536
+_BACKLOG: Final = 128  # asyncio takes so many connections in a row, and as often fails where there are no files left
 _GRACE_S: Final = 1  # uvicorn's: whole seconds
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
@@ -120,7 +123,8 @@ class Hub:
             keeps=self.keeper,
         )
         store = None if options.settings is None else open_store(options.settings)
-        self._stores = _stores_of(store)
+        own = options.settings == options.database  # whose tables it creates, as those of its history
+        self._stores = _stores_of(store, found=getattr(store, "create_tables", None) if own else None)
         self.mill = Daemons("groundfault-hub-mill", threads=1, waiting=600)
         self.streams = Streams(self._whole)
         self.parts = Parts(
@@ -141,6 +145,7 @@ class Hub:
         )
         self._hosts: dict[Address, str] = {}
         self._server: _Server | None = None
+        self._stopped = False
 
     async def _whole(self, edition: Edition) -> bytes:
         try:
@@ -159,11 +164,13 @@ class Hub:
                 proxy_headers=False,
                 server_header=False,
                 limit_concurrency=2000,
+                backlog=_BACKLOG,
                 timeout_keep_alive=15,
                 timeout_graceful_shutdown=_GRACE_S,
             )
             self._server = server = _Server(config)
             server.streams = self.streams
+            server.should_exit = self._stopped
             await server.serve(sockets=[listener])
 
     @property
@@ -172,7 +179,8 @@ class Hub:
         return None if self._server is None else self._server.ended_by
 
     def stop(self) -> None:
-        """Have it end. May be called from any thread."""
+        """Have it end. May be called from any thread, also before it has begun."""
+        self._stopped = True
         if self._server is not None:
             self._server.should_exit = True
 
@@ -258,6 +266,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 def run(hub: Hub, listener: socket.socket) -> int:
     """Run the hub until SIGINT or SIGTERM; return the exit code."""
+    _raise_file_limit()
     try:
         asyncio.run(hub.serve(listener))
     except KeyboardInterrupt:  # before it served
@@ -267,10 +276,26 @@ def run(hub: Hub, listener: socket.socket) -> int:
     return _INTERRUPTED if hub.ended_by == signal.SIGINT else 0
 
 
-def _stores_of(store: SettingsStore | None) -> Stores | None:
+def _raise_file_limit() -> None:
+    """Allow as many open connections as the system lets this process have.
+
+    The usual 1024 are few for who must answer while anybody keeps a thousand idle ones open.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  not on every system
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # some systems have a lower bound of their own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _stores_of(store: SettingsStore | None, *, found: Callable[[], None] | None) -> Stores | None:
     if not isinstance(store, WritableStore):
         return None
-    made: Stores = import_module("groundfault.console.hub.storing").Storing(store)
+    made: Stores = import_module("groundfault.console.hub.storing").Storing(store, found=found)
     return made
 
 

@@ -76,6 +76,8 @@ class Storing:
 
     ``look_s``: how long the thread waits for the store to say that something has changed before it looks again, 0.25.
     ``patience_s``: how long what was last seen still counts while the store cannot be read, 3.0; then it is 503.
+    ``found``: creates the store where there is none yet, so that nobody is told that it cannot be read; None: nobody
+    but the first change does. May raise StoreError.
 
     The thread begins with the first question and ends with :meth:`close`. The answers have no Content-Length.
     """
@@ -87,8 +89,10 @@ class Storing:
         look_s: float = _LOOK_S,
         patience_s: float = _PATIENCE_S,
         clock: Clock = monotonic,
+        found: Callable[[], None] | None = None,
     ) -> None:
         self._store = store
+        self._found = found
         self._look_s = look_s
         self._patience_s = patience_s
         self._clock = clock
@@ -296,7 +300,7 @@ class Storing:
         with self._looking:
             known = self.version()
             try:
-                document = self._store.load(known)
+                document = self._load(known)
                 seen = None if document is None else _seen_in(document)
             except (MalformedError, NothingStoredError) as error:
                 seen = _seen_instead(error)
@@ -309,6 +313,15 @@ class Storing:
                 return False
             self._take(seen)
         return seen is None or seen.version is not None
+
+    def _load(self, known: str | None) -> Document | None:
+        try:
+            return self._store.load(known)
+        except NothingStoredError:
+            if self._found is None:
+                raise
+        self._found()
+        return self._store.load(known)
 
     def _note(self, trouble: str) -> None:
         with self._changed:

@@ -122,6 +122,13 @@ def test_what_a_host_pushes_is_seen_and_a_stream_tells_first_all_and_then_what_c
     assert view["commands"][1]["id"] == "topps|db|put"
 
 
+def test_a_new_hub_has_a_store_of_settings_that_can_be_read(tmp_path):
+    place = f"sqlite:///{tmp_path / 'hub.db'}"
+    with served(database=place, settings=place) as made:
+        status, _, said = made.ask("GET", "/store/document")
+    assert (status, json.loads(said)["entries"]) == (200, [])
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [

@@ -80,6 +80,18 @@ def test_a_view_of_nothing_says_so(directory):
     assert directory.view()["headline"]["level"] == "ok"
 
 
+def test_what_is_not_known_is_not_called_well(directory):
+    process = directory.begin(1)
+    directory.look()
+    process.call(100)
+    directory.look()
+    view = directory.view(unknown=["/run/shop cannot be read: it belongs to somebody else"])
+    assert (view["headline"]["level"], view["headline"]["words"]) == (
+        "warn",
+        "1 thing is not known; nothing else is wrong",
+    )
+
+
 def test_a_quiet_view_says_that_nothing_is_wrong(directory):
     process = directory.begin(1)
     directory.look()

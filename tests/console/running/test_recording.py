@@ -323,6 +323,7 @@ def test_the_report_for_a_hub_is_that_of_all_processes(recorders, directory, tmp
         assert said["commands"][0][:3] == ["db", "get", {"success": 3}]
         assert (said["title"], said["sent_at"], said["host"]) == ("shop", clock(), os.uname().nodename)
         assert said["release"]
+        assert said["directory"] == f"{directory}, {tmp_path / 'missing'}"
         assert len(said["unknown"]) == 1
     assert parse(gzip.decompress(recorders().report()))["processes"][0][0] == os.getpid()
     with pytest.raises(RefusedError, match=r"503.*cannot be read"):

@@ -56,6 +56,22 @@ def post(storing, said, path="/store/write"):
     return status, json.loads(answered)
 
 
+def test_a_store_that_holds_nothing_is_founded_once_and_then_read(store):
+    founded = []
+    store.error = NothingStoredError("there is no table")
+
+    def found():
+        founded.append(True)
+        store.error = None
+
+    storing = Storing(store, look_s=0.02, found=found)
+    try:
+        assert get(storing, "/store/document")[0] == 200
+    finally:
+        storing.close()
+    assert founded == [True]
+
+
 def until(done):
     ends = threading.Event()
     for _ in range(int(BOUND_S / 0.02)):
