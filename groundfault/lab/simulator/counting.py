@@ -59,7 +59,20 @@ class StreamCounts:
 class ServiceCounts:
     """One service, second by second. ``held``: seconds of threads, or of a loop's CPU; ``places``: how many there are."""
 
-    __slots__ = ("_held_before", "answered", "arrived", "busy", "held", "instances", "name", "p95", "rows", "shed", "using", "waits")
+    __slots__ = (
+        "_held_before",
+        "answered",
+        "arrived",
+        "busy",
+        "held",
+        "instances",
+        "name",
+        "p95",
+        "rows",
+        "shed",
+        "using",
+        "waits",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name

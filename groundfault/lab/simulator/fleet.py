@@ -115,9 +115,23 @@ class Link:
 class Edge:
     """Calls of one kind from one service to another. ``warm``: the share of its hit ratio that its cache has."""
 
-    __slots__ = ("callee", "caller", "counts", "hit_at", "honors", "index", "protection", "said", "timers", "warm", "warmed_at")
+    __slots__ = (
+        "callee",
+        "caller",
+        "counts",
+        "hit_at",
+        "honors",
+        "index",
+        "protection",
+        "said",
+        "timers",
+        "warm",
+        "warmed_at",
+    )
 
-    def __init__(self, caller: "ServiceState", callee: "ServiceState", said: model.Call, protection: Protection) -> None:
+    def __init__(
+        self, caller: "ServiceState", callee: "ServiceState", said: model.Call, protection: Protection
+    ) -> None:
         self.caller = caller
         self.callee = callee
         self.said = said
@@ -189,7 +203,13 @@ class Instance:
         said = self.service.said
         cold = said.cold is not None and self.born is not None
         self.plain = not (
-            cold or said.thrash is not None or self.slow != 1.0 or self.fails or self.shams or self.refuses or self.hangs
+            cold
+            or said.thrash is not None
+            or self.slow != 1.0
+            or self.fails
+            or self.shams
+            or self.refuses
+            or self.hangs
         )
 
     def pace(self, now: float) -> float:
@@ -293,5 +313,3 @@ def _grouped(edges: list[Edge], route: str) -> list[tuple[Edge, ...]]:
             groups += [(edge,)] * said.count
         word = said.together
     return groups
-
-

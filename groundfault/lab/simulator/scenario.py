@@ -1,16 +1,14 @@
 """From a scenario file, or a mapping of the same shape, to a scenario that makes sense as a whole."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
-from groundfault.breaker.settings import BreakerSettings
-from groundfault.errors import SettingsError
 from groundfault.lab.curves import Curve, Points, Spike
 from groundfault.lab.runs.measures import Bound, MeasureError
-from groundfault.lab.simulator.distributions import NOTHING, Fixed
+from groundfault.lab.simulator.distributions import Fixed
 from groundfault.lab.simulator.model import (
     VARIANTS,
     Action,
@@ -66,7 +64,9 @@ def _put(whole: dict[str, Any], place: str, value: Any) -> None:
     for number, step in enumerate(steps):
         last = number == len(steps) - 1
         there = (
-            step in at if isinstance(at, dict) and isinstance(step, str) else isinstance(at, list) and isinstance(step, int) and step < len(at)
+            step in at
+            if isinstance(at, dict) and isinstance(step, str)
+            else isinstance(at, list) and isinstance(step, int) and step < len(at)
         )
         if last and (there or (isinstance(at, dict) and isinstance(step, str))):
             at[step] = value
@@ -106,6 +106,7 @@ def scenario_of(said: Mapping[str, Any]) -> Scenario:
     if not streams:
         raise ScenarioError("streams must hold one stream at least")
     total_s = total_s or max(each.curve.total_s for each in streams)
+    spans = _spans(table, streams, total_s)
     scenario = Scenario(
         name=name,
         title=table.text("title", name),
@@ -113,8 +114,8 @@ def scenario_of(said: Mapping[str, Any]) -> Scenario:
         services=services,
         streams=streams,
         happenings=tuple(_happening(each) for each in table.tables("events")),
-        spans=_spans(table, streams, total_s),
-        bounds=tuple(_bounds(table)),
+        spans=spans,
+        bounds=tuple(_bounds(table, streams, spans)),
         capacity_rps=table.maybe("capacity_rps", above=0.0, high=_MOST_RPS),
         variant=Protection(table.choice("variant", VARIANTS, Protection.GROUNDFAULT.value)),
         propagates=table.flag("propagates", default=True),
@@ -148,7 +149,9 @@ def _stream(table: Table, total_s: float | None, deadline_s: float) -> Stream:
 
 def _again(table: Table) -> Again:
     made = Again(
-        share=table.share("share"), delay=table.seconds("delay", Fixed(1.0)), most=table.whole("most", 1, low=1, high=100)
+        share=table.share("share"),
+        delay=table.seconds("delay", Fixed(1.0)),
+        most=table.whole("most", 1, low=1, high=100),
     )
     table.close()
     return made
@@ -177,7 +180,11 @@ def _curve(table: Table, total_s: float | None) -> Curve:
 
 
 def _spike(table: Table) -> Spike:
-    said = {name: table.number(name) for name in ("base_rps", "factor", "before_s", "spike_s", "after_s", "rise_s") if table.has(name)}
+    said = {
+        name: table.number(name)
+        for name in ("base_rps", "factor", "before_s", "spike_s", "after_s", "rise_s")
+        if table.has(name)
+    }
     if "base_rps" not in said:
         raise ScenarioError(f"{table.where('base_rps')} must be given: a number above 0")
     table.close()
@@ -234,19 +241,33 @@ def _spans(table: Table, streams: tuple[Stream, ...], total_s: float) -> dict[st
     spans = {}
     for name in table.raw("spans"):
         value = given.raw(name)
-        ordered = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value)  # noqa: PLR2004  a span has two ends
+        ordered = (
+            isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value)
+        )  # noqa: PLR2004  a span has two ends
         if not ordered or not 0 <= value[0] < value[1] <= total_s:
             raise given.wrong(name, f"[start, end] in ascending order within {total_s:g} s", value)
         spans[name] = (float(value[0]), float(value[1]))
     return spans
 
 
-def _bounds(table: Table) -> Iterable[Bound]:
-    for number, text in enumerate(table.words("bounds") or ()):
+def _bounds(table: Table, streams: tuple[Stream, ...], spans: Mapping[str, tuple[float, float]]) -> Iterator[Bound]:
+    given = table.words("bounds")
+    for number, text in enumerate(_shown(streams, spans) if given is None else given):
         try:
             yield Bound.parse(text)
         except MeasureError as error:
             raise ScenarioError(f"bounds[{number}]: {error}") from error
+
+
+def _shown(streams: tuple[Stream, ...], spans: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Return what is shown of a scenario that asks for nothing: figures without a bound."""
+    at = "@spike" if "spike" in spans else ""
+    shown = [f"goodput{at}", f"success{at}", f"shed{at}", f"p99_ms{at}", "trips"]
+    if any(each.innocent for each in streams):
+        shown.insert(1, f"success.innocent{at}")
+    if "after" in spans:
+        shown.append("recovery_s@after")
+    return tuple(shown)
 
 
 def _check_names(scenario: Scenario) -> None:
@@ -267,10 +288,14 @@ def _check_names(scenario: Scenario) -> None:
         for key, name in (("service", each.service), ("caller", each.caller)):
             if name is not None and name not in services:
                 raise ScenarioError(f"events[{number}].{key} must be one of {known}, not {name!r:.60}")
-    names = {each.name for each in scenario.streams} | ({"innocent"} if any(each.innocent for each in scenario.streams) else set())
+    names = {each.name for each in scenario.streams} | (
+        {"innocent"} if any(each.innocent for each in scenario.streams) else set()
+    )
     for number, bound in enumerate(scenario.bounds):
         if bound.stream is not None and bound.stream not in names:
-            raise ScenarioError(f"bounds[{number}]: the stream must be one of {', '.join(sorted(names))}, not {bound.stream}")
+            raise ScenarioError(
+                f"bounds[{number}]: the stream must be one of {', '.join(sorted(names))}, not {bound.stream}"
+            )
         if bound.span is not None and bound.span not in scenario.spans:
             spans = ", ".join(scenario.spans) or "none here"
             raise ScenarioError(f"bounds[{number}]: the span must be one of {spans}, not {bound.span}")
@@ -288,7 +313,9 @@ def _follow(scenario: Scenario, name: str, way: list[tuple[str, int]], done: set
     if name in on_way:
         caller, number = way[-1]
         circle = " -> ".join([*on_way[on_way.index(name) :], name])
-        raise ScenarioError(f"services.{caller}.calls[{number}].timeout_s must be given: {circle} is a cycle without one")
+        raise ScenarioError(
+            f"services.{caller}.calls[{number}].timeout_s must be given: {circle} is a cycle without one"
+        )
     if name in done:
         return
     for number, call in enumerate(scenario.services[name].calls):

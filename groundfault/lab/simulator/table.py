@@ -50,6 +50,7 @@ class Table:
 
     def has(self, name: str) -> bool:
         """Return whether there is such a value."""
+        self._known.add(name)
         return name in self._said
 
     def close(self) -> None:
@@ -237,7 +238,9 @@ def _quantiles(table: Table) -> Distribution:
     before = (0.0, 0.0)
     for number, point in enumerate(points):
         if point[0] < before[0] or point[1] < before[1]:
-            raise table.wrong(f"points[{number}]", f"at least {list(before)} in both, for neither descends", list(point))
+            raise table.wrong(
+                f"points[{number}]", f"at least {list(before)} in both, for neither descends", list(point)
+            )
         before = point
     return Quantiles(points)
 
