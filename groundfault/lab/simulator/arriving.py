@@ -47,7 +47,7 @@ class Source:
     """One stream of requests, and those of its users who ask again, which are counted apart."""
 
     def __init__(
-        self, stream: Stream, service: ServiceState, calendar: Calendar, calling: Calling, seed: str, seconds: int
+        self, stream: Stream, service: ServiceState, calendar: Calendar, calling: Calling, *, seed: str, seconds: int
     ) -> None:
         self.stream = stream
         self.seconds = seconds

@@ -243,7 +243,7 @@ class Calling:
                 return None
         if link.budget is not None and not link.budget.withdraw():
             return None
-        wait_s = said.backoff_s * said.factor**request.tries
+        wait_s: float = said.backoff_s * said.factor**request.tries
         return wait_s * self._draw() if said.jitter else wait_s
 
     def _try_again(self, request: Request) -> None:

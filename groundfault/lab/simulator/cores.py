@@ -1,9 +1,8 @@
 """The real cores for simulated processes: with a virtual clock, drawn numbers, and nothing of this process touched."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import Token
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +24,7 @@ from groundfault.vocabulary import Outcome, Reason
 from groundfault.wire import SHED_STATUS, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextvars import Token
 
 __all__ = ["Cores", "SimulatedAttempt", "SwitchedOffError", "serving_alone"]
 
@@ -50,7 +49,7 @@ class SimulatedAttempt(Attempt):
 
 
 @contextmanager
-def serving_alone(context: RequestContext) -> "Iterator[None]":
+def serving_alone(context: RequestContext) -> Iterator[None]:
     """Let the cores see ``context`` as the request being served, and nobody else."""
     token: Token[RequestContext | None] = _context.serving.set(context)
     try:
@@ -68,6 +67,7 @@ class Cores:
         self._clock = clock
         self._draw = draw
         self._refusals: dict[tuple[Reason, str | None], Refusal] = {}
+        self._passed: dict[tuple[str, Outcome, str | None], Refusal] = {}
 
     def shedder(self, service: str, deadline_s: float, max_concurrency: int | None) -> Shedder:
         """Return a process's shedder."""
@@ -113,7 +113,11 @@ class Cores:
     def passed_on(self, service: str, resource: str, outcome: Outcome, refusal: Refusal | None) -> Refusal:
         """Return what ``service`` answers whose call to ``resource`` ended so: by the rule of the real server half."""
         origin = refusal.origin if refusal is not None and outcome is Outcome.SHED else None
-        fault = Fault(resource, resource, outcome, _REASONS.get(outcome, Reason.DEPENDENCY), origin, None)
-        verdict = of_status(SHED_STATUS, RequestContext(service, faults=[fault]))
-        assert verdict is not None  # noqa: S101  there is a fault
-        return self.refusal(verdict.reason, verdict.origin)
+        key = (service, outcome, origin)
+        passed = self._passed.get(key)
+        if passed is None:
+            fault = Fault(resource, resource, outcome, _REASONS.get(outcome, Reason.DEPENDENCY), origin, None)
+            verdict = of_status(SHED_STATUS, RequestContext(service, faults=[fault]))
+            assert verdict is not None  # noqa: S101  there is a fault
+            passed = self._passed[key] = self.refusal(verdict.reason, verdict.origin)
+        return passed

@@ -57,7 +57,7 @@ class StreamCounts:
 
 
 class ServiceCounts:
-    """One service, second by second. ``held``: seconds of threads, or of a loop's CPU; ``places``: how many there are."""
+    """One service, second by second. ``held``: seconds of threads, or of a loop's CPU."""
 
     __slots__ = (
         "_held_before",

@@ -124,10 +124,11 @@ class Pareto:
     def mean_s(self) -> float:
         """The mean, in seconds."""
         a, low, high = self.shape, self.low, self.high
-        whole = 1 - (low / high) ** a
+        whole: float = 1 - (low / high) ** a
         if a == 1:
             return low * log(high / low) / whole
-        return low**a / whole * a / (a - 1) * (low ** (1 - a) - high ** (1 - a))
+        mean: float = low**a / whole * a / (a - 1) * (low ** (1 - a) - high ** (1 - a))
+        return mean
 
     def draws(self, dice: Random) -> Draw:
         """Return what gives another value at each call."""

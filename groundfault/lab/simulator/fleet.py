@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from groundfault.lab.simulator import model
 from groundfault.lab.simulator.counting import EdgeCounts, ServiceCounts

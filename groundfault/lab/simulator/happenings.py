@@ -88,7 +88,7 @@ class Happenings:
             instance.renew()
 
     def _notice(self, what: tuple[ServiceState, list[Instance]]) -> None:
-        """The balancer takes them out of rotation."""
+        """Take them out of rotation, for the balancer has noticed."""
         service, gone = what
         service.instances = [each for each in service.instances if each not in gone]
 

@@ -1,8 +1,10 @@
 """Several simulations of one scenario: each seed and variant by itself, in as many processes as are wanted."""
 
+import gc
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Final
@@ -50,9 +52,22 @@ def run_all(jobs: Sequence[Job], *, processes: int = 1, progress: Progress | Non
             if progress is not None:
                 progress(before + now)
 
-        run = simulate(job.scenario, seed=job.seed, variant=job.variant, progress=told)
+        with _without_looking_for_cycles():
+            run = simulate(job.scenario, seed=job.seed, variant=job.variant, progress=told)
         done += run.seconds
         yield run
+
+
+@contextmanager
+def _without_looking_for_cycles() -> Iterator[None]:
+    """Keep the collector from walking through thousands of requests again and again: no cycle is made of them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _times: Any = None  # in a process of the pool: how far each job is, in seconds of virtual time
@@ -70,7 +85,8 @@ def _work(numbered: tuple[int, Job]) -> Run:
     def told(now: float) -> None:
         _times[number] = now
 
-    return simulate(job.scenario, seed=job.seed, variant=job.variant, progress=told)
+    with _without_looking_for_cycles():
+        return simulate(job.scenario, seed=job.seed, variant=job.variant, progress=told)
 
 
 def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress | None) -> Iterator[Run]:
@@ -79,16 +95,12 @@ def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress | None
     with context.Pool(processes, initializer=_prepare, initargs=(times,)) as pool:  # ends them, however it is left
         waiting = pool.imap(_work, list(enumerate(jobs)))
         for _ in jobs:
-            while True:
-                try:
+            run = None
+            while run is None:
+                with suppress(multiprocessing.TimeoutError):
                     run = waiting.next(timeout=_LOOK_S)
-                except multiprocessing.TimeoutError:
-                    if progress is not None:
-                        progress(sum(times))
-                else:
-                    break
-            if progress is not None:
-                progress(sum(times))
+                if progress is not None:
+                    progress(sum(times))
             yield run
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from groundfault.lab.curves import Curve, Points, Spike
 from groundfault.lab.runs.measures import Bound, MeasureError
+from groundfault.lab.simulator.checking import check
 from groundfault.lab.simulator.distributions import Fixed
 from groundfault.lab.simulator.model import (
     VARIANTS,
@@ -122,8 +123,7 @@ def scenario_of(said: Mapping[str, Any]) -> Scenario:
         document=dict(said),
     )
     table.close()
-    _check_names(scenario)
-    _check_cycles(scenario)
+    check(scenario)
     return scenario
 
 
@@ -241,10 +241,7 @@ def _spans(table: Table, streams: tuple[Stream, ...], total_s: float) -> dict[st
     spans = {}
     for name in table.raw("spans"):
         value = given.raw(name)
-        ordered = (
-            isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value)
-        )  # noqa: PLR2004  a span has two ends
-        if not ordered or not 0 <= value[0] < value[1] <= total_s:
+        if not _is_span(value, total_s):
             raise given.wrong(name, f"[start, end] in ascending order within {total_s:g} s", value)
         spans[name] = (float(value[0]), float(value[1]))
     return spans
@@ -270,55 +267,7 @@ def _shown(streams: tuple[Stream, ...], spans: Mapping[str, tuple[float, float]]
     return tuple(shown)
 
 
-def _check_names(scenario: Scenario) -> None:
-    services = scenario.services
-    known = ", ".join(services)
-    for name, service in services.items():
-        for number, call in enumerate(service.calls):
-            if call.to not in services:
-                raise ScenarioError(f"services.{name}.calls[{number}].to must be one of {known}, not {call.to!r:.60}")
-    seen = set()
-    for number, stream in enumerate(scenario.streams):
-        if stream.to not in services:
-            raise ScenarioError(f"streams[{number}].to must be one of {known}, not {stream.to!r:.60}")
-        if stream.name in seen:
-            raise ScenarioError(f"streams[{number}].name must be another one: {stream.name!r:.60} is taken")
-        seen.add(stream.name)
-    for number, each in enumerate(scenario.happenings):
-        for key, name in (("service", each.service), ("caller", each.caller)):
-            if name is not None and name not in services:
-                raise ScenarioError(f"events[{number}].{key} must be one of {known}, not {name!r:.60}")
-    names = {each.name for each in scenario.streams} | (
-        {"innocent"} if any(each.innocent for each in scenario.streams) else set()
-    )
-    for number, bound in enumerate(scenario.bounds):
-        if bound.stream is not None and bound.stream not in names:
-            raise ScenarioError(
-                f"bounds[{number}]: the stream must be one of {', '.join(sorted(names))}, not {bound.stream}"
-            )
-        if bound.span is not None and bound.span not in scenario.spans:
-            spans = ", ".join(scenario.spans) or "none here"
-            raise ScenarioError(f"bounds[{number}]: the span must be one of {spans}, not {bound.span}")
-
-
-def _check_cycles(scenario: Scenario) -> None:
-    """Raise ScenarioError for calls that lead back to where they came from without one timeout on the way."""
-    done: set[str] = set()
-    for start in scenario.services:
-        _follow(scenario, start, [], done)
-
-
-def _follow(scenario: Scenario, name: str, way: list[tuple[str, int]], done: set[str]) -> None:
-    on_way = [service for service, _ in way]
-    if name in on_way:
-        caller, number = way[-1]
-        circle = " -> ".join([*on_way[on_way.index(name) :], name])
-        raise ScenarioError(
-            f"services.{caller}.calls[{number}].timeout_s must be given: {circle} is a cycle without one"
-        )
-    if name in done:
-        return
-    for number, call in enumerate(scenario.services[name].calls):
-        if call.timeout_s is None:
-            _follow(scenario, call.to, [*way, (name, number)], done)
-    done.add(name)
+def _is_span(value: Any, total_s: float) -> bool:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, int | float) for each in value):
+        return False
+    return len(value) == 2 and 0 <= value[0] < value[1] <= total_s  # noqa: PLR2004  a span has two ends

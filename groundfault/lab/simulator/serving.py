@@ -1,4 +1,4 @@
-"""The server half of a simulated hop: it queues, is admitted or refused, does its work, makes its calls, is answered."""
+"""The server half of a simulated hop: it queues, is admitted or not, does its work, makes its calls, is answered."""
 
 from collections.abc import Callable
 from heapq import heappush
@@ -44,11 +44,14 @@ class Serving:
 
     def arrive(self, request: Request) -> None:
         """Take a request that has come in."""
+        request.service.counts.arrived += 1
+        self.served += 1
+        self._enter(request)
+
+    def _enter(self, request: Request) -> None:
         now = self._calendar.now
         instance = request.instance
         service = request.service
-        service.counts.arrived += 1
-        self.served += 1
         request.arrived = now
         if not instance.plain:
             if instance.hangs:
@@ -74,17 +77,15 @@ class Serving:
             self._send_again(request)
 
     def _send_again(self, request: Request) -> None:
-        """The accept queue is full: the kernel says nothing, and the client's kernel tries again."""
+        """Let the client's kernel try again: the accept queue is full, and this one says nothing."""
         tried = request.step
         if tried < len(_RESEND_S) and request.open:
             request.step += 1
-            request.service.counts.arrived -= 1
-            self.served -= 1
             self._calendar.at(self._calendar.now + _RESEND_S[tried], self._once_more, request)
 
     def _once_more(self, request: Request) -> None:
         if request.open:
-            self.arrive(request)
+            self._enter(request)
 
     # A worker thread takes the request.
 
@@ -159,7 +160,7 @@ class Serving:
         then(request)
 
     def _begin_on_loop(self, request: Request) -> tuple[float, Callable[[Request], None]]:
-        """An event loop comes to the request: return what that costs it, and what is next."""
+        """Return what it costs an event loop to come to the request, and what is next."""
         now = self._calendar.now
         service, process, instance = request.service, request.process, request.instance
         request.step = 0
@@ -190,15 +191,15 @@ class Serving:
         route = request.route
         said_s = request.budget_s
         if request.criticality is _CRITICAL and not request.left and shedder.rules.plain:
-            if said_s is None or waited_s + shedder.find_route(route).service_s <= said_s:
-                reason = None
-                if shedder.is_refusing(on_loop=on_loop):
-                    reason = shedder.refuse_outright(_SIGNAL, waited_s, request.u, on_loop=on_loop, exact=True)
+            # The short ways: to the last count what the long one does, as long as the request's budget decides nothing.
+            found = shedder.find_route(route)
+            if shedder.is_refusing(on_loop=on_loop) and (said_s is None or waited_s + found.service_s <= said_s):
+                reason = shedder.refuse_outright(_SIGNAL, waited_s, request.u, on_loop=on_loop, exact=True)
                 if reason is not None:
                     self._refuse(request, reason)
                     return True
             if said_s is None or said_s > 0:
-                admission = Admission(route, shedder.find_route(route), on_loop)
+                admission = Admission(route, found, on_loop)
                 if shedder.admit_clear(admission, _SIGNAL, waited_s):
                     request.admission = admission
                     return False

@@ -77,7 +77,7 @@ class Simulation:
         self._instances: list[Instance] = []  # all there ever were, those that are gone too
         self._build()
         self.sources = [
-            Source(stream, self.services[stream.to], calendar, self._calling, seed, self.seconds)
+            Source(stream, self.services[stream.to], calendar, self._calling, seed=seed, seconds=self.seconds)
             for stream in scenario.streams
         ]
 
