@@ -1,5 +1,6 @@
 """Scenarios of the talk's chain, small enough for a test."""
 
+import random
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ def exponential(mean_s: float) -> dict[str, Any]:
     return {"kind": "exponential", "mean_s": mean_s}
 
 
-def chain(*, spike_s: float = 15.0) -> dict[str, Any]:
+def chain(*, spike_s: float = 10.0) -> dict[str, Any]:
     """Return three services of which the last is scarce, 400 a second, and a spike of eight times the usual traffic."""
-    spike = {"factor": 8, "before_s": 5, "spike_s": spike_s, "after_s": 15}
+    spike = {"factor": 8, "before_s": 5, "spike_s": spike_s, "after_s": 10}
     return {
         "name": "chain",
         "deadline_s": 2.0,
@@ -44,3 +45,14 @@ def chain(*, spike_s: float = 15.0) -> dict[str, Any]:
 @pytest.fixture
 def the_chain() -> dict[str, Any]:
     return chain()
+
+
+@pytest.fixture
+def make_chain():
+    """Return what makes a chain with a spike of another length."""
+    return chain
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    return random.Random("dice")

@@ -39,8 +39,8 @@ def test_it_cascades_with_plain_503s(the_chain, seed):
 def test_threads_that_wait_for_a_slow_callee_drag_the_innocents_down(the_chain, variant):
     run = simulate(scenario_of(the_chain), variant=variant)
 
-    assert _figure(run, "goodput@spike") <= 0.25
-    assert _figure(run, "success.innocent@spike") <= 0.1
+    assert _figure(run, "goodput@spike") <= 0.35
+    assert _figure(run, "success.innocent@spike") <= 0.15
 
 
 def _server(factor, *, criticality="critical"):
@@ -105,5 +105,5 @@ def test_the_most_critical_get_through_at_eight_times_the_load():
     run = simulate(scenario_of(document))
 
     assert _figure(run, "success.critical-plus@spike") >= 0.97
-    assert _figure(run, "success.critical@spike") <= 0.1
+    assert _figure(run, "success.critical@spike") <= 0.15
     assert _figure(run, "success.sheddable-plus@spike") <= 0.02

@@ -20,7 +20,6 @@ from groundfault.lab.simulator.simulation import Simulation, simulate
 from groundfault.shedding._short_ways import ShortWays
 from groundfault.shedding.shedder import live_shedders
 from groundfault.sinks import default_sinks
-from tests.lab.simulator.conftest import chain
 
 _BUSY = """
 total_s = 8
@@ -90,16 +89,16 @@ def test_the_same_bytes_in_other_processes_and_with_another_hash_seed(tmp_path):
     assert json.loads(second.stdout)["variants"]["groundfault"]["seeds"] == ["1", "2"]
 
 
-def test_another_seed_is_another_run():
-    scenario = scenario_of({**chain(spike_s=2.0)})
+def test_another_seed_is_another_run(make_chain):
+    scenario = scenario_of(make_chain(spike_s=2.0))
 
     assert simulate(scenario, seed="1").as_dict() == simulate(scenario, seed="1").as_dict()
     assert simulate(scenario, seed="1").streams != simulate(scenario, seed="2").streams
 
 
-def test_the_short_ways_of_the_shedder_change_nothing(monkeypatch):
+def test_the_short_ways_of_the_shedder_change_nothing(monkeypatch, make_chain):
     """They are taken for speed, also for requests with a budget, where it decides nothing."""
-    scenario = scenario_of(chain(spike_s=4.0))
+    scenario = scenario_of(make_chain(spike_s=4.0))
     short = simulate(scenario)
     monkeypatch.setattr(ShortWays, "admit_clear", lambda *_: False)
     monkeypatch.setattr(ShortWays, "is_refusing", lambda *_, **__: False)
@@ -107,7 +106,7 @@ def test_the_short_ways_of_the_shedder_change_nothing(monkeypatch):
     assert simulate(scenario).as_dict() == short.as_dict()
 
 
-def test_nothing_of_this_process_is_touched():
+def test_nothing_of_this_process_is_touched(make_chain):
     """No kit finds a simulated shedder or command, no sink hears of them, no count moves."""
     events = []
     default_sinks().use(lambda event: events.append(event))
@@ -115,7 +114,9 @@ def test_nothing_of_this_process_is_touched():
     failing, errors = dict(_ending._told), internal_errors()
     seen = []
     simulation = Simulation(
-        scenario_of(chain(spike_s=4.0)), variant=Protection.PLAIN, progress=lambda _: seen.append(set(live_shedders()))
+        scenario_of(make_chain(spike_s=4.0)),
+        variant=Protection.PLAIN,
+        progress=lambda _: seen.append(set(live_shedders())),
     )
     simulation.run()
 
@@ -145,15 +146,15 @@ def test_what_is_made_aside_belongs_to_no_family():
     assert told == [other]
 
 
-def test_the_kill_switch_is_said_rather_than_simulated(monkeypatch):
+def test_the_kill_switch_is_said_rather_than_simulated(monkeypatch, make_chain):
     monkeypatch.setenv("GROUNDFAULT_DISABLED", "1")
 
     with pytest.raises(SwitchedOffError, match="GROUNDFAULT_DISABLED"):
-        simulate(scenario_of(chain()))
+        simulate(scenario_of(make_chain()))
 
 
-def test_several_seeds_have_a_mean_and_a_spread():
-    scenario = scenario_of({**chain(spike_s=2.0), "bounds": ["success>=0.99", "shed"]})
+def test_several_seeds_have_a_mean_and_a_spread(make_chain):
+    scenario = scenario_of({**make_chain(spike_s=2.0), "bounds": ["success>=0.99", "shed"]})
     jobs = running.jobs_of(scenario, seed=3, seeds=2, variants=[Protection.GROUNDFAULT])
     seen = []
     runs = list(running.run_all(jobs, progress=seen.append))
