@@ -1,4 +1,4 @@
-"""The same scenario and seed give the same bytes, wherever they are simulated; and nothing of this process is touched."""
+"""The same scenario and seed give the same bytes, wherever they are simulated; nothing of this process is touched."""
 
 import json
 import os
@@ -109,7 +109,12 @@ def test_the_short_ways_of_the_shedder_change_nothing(monkeypatch, make_chain):
 def test_nothing_of_this_process_is_touched(make_chain):
     """No kit finds a simulated shedder or command, no sink hears of them, no count moves."""
     events = []
-    default_sinks().use(lambda event: events.append(event))
+
+    def heard(event):
+        events.append(event)
+
+    heard.prompt = True
+    default_sinks().use(heard)
     shedders, registries, gates = set(live_shedders()), set(all_registries()), set(_gate._gates.members())
     failing, errors = dict(_ending._told), internal_errors()
     seen = []

@@ -1,6 +1,8 @@
 """A scenario that makes no sense is refused with the place in it, the bound and the value."""
 
 import copy
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +11,8 @@ from groundfault.lab.simulator.distributions import Bimodal, Exponential, LogNor
 from groundfault.lab.simulator.scenario import ScenarioError, changed, read, scenario_of
 
 _WRONG = {
-    "services.grouper.calls[0].timeout_s=-1": "services.grouper.calls[0].timeout_s must be a number above 0 and at most "
-    "3600, not -1",
+    "services.grouper.calls[0].timeout_s=-1": "services.grouper.calls[0].timeout_s must be a number above 0 and at "
+    "most 3600, not -1",
     "services.grouper.calls[0].timeout=1": "services.grouper.calls[0].timeout is unknown; there are ",
     "services.grouper.calls[0].to='nobody'": "services.grouper.calls[0].to must be one of topps, grouper, saber, "
     "not 'nobody'",
@@ -18,8 +20,8 @@ _WRONG = {
     "and at most 1, not 1.5",
     "services.grouper.calls[0].breaker={failure_threshold=2}": "services.grouper.calls[0].breaker.failure_threshold "
     "must be above 0 and at most 1, not 2.0",
-    "services.grouper.calls[0].retries={rule='groundfault', most=3}": "services.grouper.calls[0].retries.most must be a "
-    "whole number from 0 to 1, not 3",
+    "services.grouper.calls[0].retries={rule='groundfault', most=3}": "services.grouper.calls[0].retries.most must be "
+    "a whole number from 0 to 1, not 3",
     "services.saber.wait={kind='exponential', mean_s=0}": "services.saber.wait.mean_s must be a number above 0",
     "services.saber.wait={kind='gamma'}": "services.saber.wait.kind must be one of fixed, exponential",
     "services.saber.wait={kind='quantiles', points=[[0, 2], [1, 1]]}": "services.saber.wait.points[1] must be at least",
@@ -51,6 +53,13 @@ def test_what_makes_no_sense_is_refused_with_its_place(the_chain, change):
         scenario_of(changed(the_chain, [change]))
 
     assert str(caught.value).startswith(_WRONG[change])
+
+
+def test_the_scenario_in_the_reference_is_one():
+    page = Path(__file__).parents[3] / "docs" / "reference" / "simulator.md"
+    block = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+
+    assert list(scenario_of(tomllib.loads(block)).services) == ["topps", "saber"]
 
 
 def test_a_cycle_without_a_timeout_is_refused(the_chain):
