@@ -214,10 +214,10 @@ def test_master_and_worker_on_two_hosts(tmp_path):
         ip link add cable0 type veth peer name cable1
         ip link set cable1 netns $other
         ip addr add 10.77.0.1/24 dev cable0 && ip link set cable0 up
-        there() {{ nsenter --net=/proc/$other/ns/net "$@"; }}
-        there ip addr add 10.77.0.2/24 dev cable1; there ip link set cable1 up; there ip link set lo up
-        nsenter --net=/proc/$other/ns/net {sys.executable} -m uvicorn service:app --host=10.77.0.2 --port=8000 --log-level=warning & server=$!
-        nsenter --net=/proc/$other/ns/net {sys.executable} -m locust -f scenario.py --worker --master-host=10.77.0.1 --loglevel=WARNING & worker=$!
+        there="nsenter --net=/proc/$other/ns/net"
+        $there ip addr add 10.77.0.2/24 dev cable1; $there ip link set cable1 up; $there ip link set lo up
+        $there {sys.executable} -m uvicorn service:app --host=10.77.0.2 --port=8000 --log-level=warning & server=$!
+        $there {sys.executable} -m locust -f scenario.py --worker --master-host=10.77.0.1 --loglevel=WARNING & worker=$!
         {quoted} --run-file=run.json
     """
     ended = subprocess.run(
