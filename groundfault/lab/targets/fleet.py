@@ -30,6 +30,9 @@ __all__ = ["Action", "Fleet", "RunningFleet", "Server"]
 
 _HERE: Final = "groundfault.lab.targets"
 
+DRAIN_S: Final = 10.0
+"""How long an instance may take to finish what it has: more than its own grace."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
@@ -195,12 +198,11 @@ class RunningFleet:
                 self._errors.append(f"the deploy: {error}")
 
     def _replace_one(self, instance: _Instance) -> None:
-        old = instance.process
-        if self._variant is not Phase.GROUNDFAULT:
-            _kill(old)
         with self._lock:
             self._instances.remove(instance)  # from now on it is meant to end
-        stop([old], term_s=10.0)
+        if self._variant is not Phase.GROUNDFAULT:
+            _kill(instance.process)
+        stop([instance.process], term_s=DRAIN_S)
         with self._lock:
             if self._stopping:
                 return
