@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from groundfault.lab.curves import Points
-from groundfault.lab.load.locusting import ArrivalUser, ready
+from groundfault.lab.load.locusting import ArrivalUser
 from groundfault.lab.load.scenario import Lane, Options, Scenario
 from groundfault.lab.rates import RatesError, read_rates
 from groundfault.lab.targets import catalogue
@@ -110,6 +110,3 @@ class Fans(ArrivalUser):
     """Who asks."""
 
     scenario = SCENARIO
-
-
-ready(SCENARIO)

@@ -12,9 +12,10 @@ calls (:class:`groundfault.RetryBudget`); saber refuses what it cannot do in tim
 per second, 12 due):
 
     before                             12
-    in the brownout, groundfault       5, which is what saber can do then
+    in the brownout, groundfault       0: 0.4 s is longer than grouper waits. Its circuit opens, and who comes is
+                                       refused at once
     in the brownout, unprotected       near 0
-    after it, groundfault              12 again within two or three seconds
+    after it, groundfault              12 again as soon as the probe has found saber well, two to five seconds later
     after it, unprotected              near 0 until the end of the run: the storm feeds itself
 
 The innocents of ``/lobby`` need a thread of the apps' only.
@@ -22,7 +23,7 @@ With ``--host`` there is nobody who slows a service there: do it yourself from 8
 """
 
 from groundfault.lab.curves import Points
-from groundfault.lab.load.locusting import ArrivalUser, ready
+from groundfault.lab.load.locusting import ArrivalUser
 from groundfault.lab.load.scenario import Lane, Options, Scenario
 from groundfault.lab.targets import catalogue
 from groundfault.lab.targets.expected import promised
@@ -68,6 +69,3 @@ class Fans(ArrivalUser):
     """Who asks."""
 
     scenario = SCENARIO
-
-
-ready(SCENARIO)

@@ -19,7 +19,7 @@ With ``--host`` there is nobody who deploys there: begin yourself at five second
 """
 
 from groundfault.lab.curves import Points
-from groundfault.lab.load.locusting import ArrivalUser, ready
+from groundfault.lab.load.locusting import ArrivalUser
 from groundfault.lab.load.scenario import Lane, Options, Scenario
 from groundfault.lab.targets import catalogue
 from groundfault.lab.targets.expected import promised
@@ -50,6 +50,3 @@ class Fans(ArrivalUser):
     """Who asks."""
 
     scenario = SCENARIO
-
-
-ready(SCENARIO)

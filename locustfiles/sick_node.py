@@ -18,7 +18,7 @@ With ``--host`` there is nobody who makes an instance sick there: do it yourself
 """
 
 from groundfault.lab.curves import Points
-from groundfault.lab.load.locusting import ArrivalUser, ready
+from groundfault.lab.load.locusting import ArrivalUser
 from groundfault.lab.load.scenario import Lane, Options, Scenario
 from groundfault.lab.targets import catalogue
 from groundfault.lab.targets.expected import promised
@@ -58,6 +58,3 @@ class Fans(ArrivalUser):
     """Who asks."""
 
     scenario = SCENARIO
-
-
-ready(SCENARIO)

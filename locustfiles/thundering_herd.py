@@ -7,18 +7,18 @@ is asked for five. After eight seconds somebody clears all four: forty a second 
 Only an answer that comes in time fills a cache, and that is what decides (answers in time per second, all four):
 
     before                     40: everybody is served
-    cleared, groundfault       20 a second from saber, all of them in time, and each fills a place in a cache; the others
-                               are refused at once. So fewer are missing every second, and within some fifteen seconds
-                               the caches are full: 40 again
+    cleared, groundfault       saber answers twenty a second, all of them in time, and each fills a place in a cache;
+                               the others are refused at once. So less is missing every second, and within some
+                               ten seconds everybody is served again
     cleared, unprotected       two seconds of answers; then saber's queue is longer than anybody waits. It works as hard
-                               as it can for callers that have left, no cache is filled, and so it stays: near 5
-                               until the end of the run, long after the cause
+                               as it can for callers that have left, no cache is filled any more, and so it stays
+                               until the end of the run, long after the cause: a third of the 40
 
 With ``--host`` there is nobody who clears the caches there: do it yourself at ``--clear-at``.
 """
 
 from groundfault.lab.curves import Points
-from groundfault.lab.load.locusting import ArrivalUser, ready
+from groundfault.lab.load.locusting import ArrivalUser
 from groundfault.lab.load.scenario import Lane, Options, Scenario
 from groundfault.lab.targets import catalogue
 from groundfault.lab.targets.expected import promised
@@ -60,6 +60,3 @@ class Fans(ArrivalUser):
     """Who asks."""
 
     scenario = SCENARIO
-
-
-ready(SCENARIO)

@@ -40,14 +40,14 @@ def _deploy(running: RunningFleet) -> None:
     running.replace("saber")
 
 
-def _database(*, entrants_s: float, dies_at: int) -> Server:
+def _database(*, entrants_s: float, comfortable: int, dies_at: int) -> Server:
     return Server(
         service="contest-db",
         module="database",
         options={
             "entrants_s": entrants_s,
             "contest_s": 0.01,
-            "comfortable": 8,
+            "comfortable": comfortable,
             "dies_at": dies_at,
             "dead_s": 5.0,
         },
@@ -63,7 +63,7 @@ def query() -> Fleet:
     return Fleet(
         title="contests and its database",
         servers=(
-            _database(entrants_s=ENTRANTS_S, dies_at=40),
+            _database(entrants_s=ENTRANTS_S, comfortable=8, dies_at=40),
             _contests(
                 64,
                 timeout_s=0.8,
@@ -82,7 +82,7 @@ def blips() -> Fleet:
     return Fleet(
         title="contests and a database node",
         servers=(
-            _database(entrants_s=0.05, dies_at=0),
+            _database(entrants_s=0.05, comfortable=1000, dies_at=0),
             _contests(24, timeout_s=0.3, sleep_window_s=1.0, max_sleep_window_s=2.0, max_concurrent=20, fallback=1),
         ),
         actions={"silence": _fault(Faults(silent=True)), "answer": _fault(Faults())},
