@@ -64,11 +64,11 @@ def plays(wanted: Sequence[str]) -> list[Play]:
     return found
 
 
-def play(one: Play, variant: str, scale: float, directory: Path) -> Run:
+def play(one: Play, variant: str, words: Sequence[str], directory: Path) -> Run:
     """Run it once, again if the run is void, and return the last one. Raises RunError if there is none."""
     file = directory / f"{one.name}-{variant}.json"
     command = ["locust", "-f", str(FILES / f"{one.file}.py"), "--headless", "--only-summary", "--variant", variant]
-    command += ["--run-file", str(file), "--scale-time", str(scale), *one.options]
+    command += ["--run-file", str(file), *words, *one.options]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     run = None
     for number in range(TRIES):
@@ -156,16 +156,17 @@ def main() -> int:
     parser.add_argument("--scale-time", type=float, default=1.0, help="multiplies all times; shorter runs are noisier")
     parser.add_argument("--runs", type=Path, help="where the run.json files go; a new directory below /tmp by default")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the markers of this page")
+    parser.add_argument("--max-lag-ms", type=float, default=10.0, help="a run whose generator was later is void")
     options = parser.parse_args()
+    words = [f"--scale-time={options.scale_time}", f"--max-lag-ms={options.max_lag_ms}"]
     directory = options.runs or Path(tempfile.mkdtemp(prefix="groundfault-scenarios-"))
     directory.mkdir(parents=True, exist_ok=True)
     found: list[str] = []
-    page = options.write.read_text(encoding="utf-8") if options.write else ""
     for one in plays(options.scenario or NAMES):
         runs: dict[str, Run] = {}
         try:
             for variant in options.variant or USUAL:
-                runs[variant] = play(one, variant, options.scale_time, directory)
+                runs[variant] = play(one, variant, words, directory)
         except (RunError, subprocess.TimeoutExpired) as error:
             print(error, file=sys.stderr)
             return 1
@@ -174,8 +175,8 @@ def main() -> int:
         print("\n".join(lines), flush=True)
         found += objections(one, runs)
         if options.write:
-            page = written(page, one.name, lines)
-            options.write.write_text(page, encoding="utf-8")
+            page = options.write.read_text(encoding="utf-8")
+            options.write.write_text(written(page, one.name, lines), encoding="utf-8")
     print(f"\nruns: {directory}")
     for objection in found:
         print(objection, file=sys.stderr)

@@ -13,7 +13,7 @@ What to expect:
     before and after           24 a second are served
     in the deploy, groundfault     24 a second: no request fails, none is refused
     in the deploy, unprotected     each replacement fails what was inside and a quarter of what comes until it is
-                                   noticed: about one in twelve over the deploy
+                                   noticed: about one in fifty over the deploy
 
 With ``--host`` there is nobody who deploys there: begin yourself at five seconds.
 """

@@ -4,7 +4,8 @@
 
 Four services, ten requests a second each, keep answers of saber, which can give twenty a second; with full caches it
 is asked for five. After eight seconds somebody clears all four: forty a second now, twice what it can do.
-Only an answer that comes in time fills a cache, and that is what decides (answers in time per second, all four):
+Only an answer that comes in time fills a cache, and that is what decides. What to expect (answers in time per second,
+all four):
 
     before                     40: everybody is served
     cleared, groundfault       saber answers twenty a second, all of them in time, and each fills a place in a cache;
@@ -12,7 +13,7 @@ Only an answer that comes in time fills a cache, and that is what decides (answe
                                ten seconds everybody is served again
     cleared, unprotected       two seconds of answers; then saber's queue is longer than anybody waits. It works as hard
                                as it can for callers that have left, no cache is filled any more, and so it stays
-                               until the end of the run, long after the cause: a third of the 40
+                               until the end of the run, long after the cause: a fifth of the 40
 
 With ``--host`` there is nobody who clears the caches there: do it yourself at ``--clear-at``.
 """
