@@ -6,12 +6,13 @@ grouper picks one of seven instances of saber for each request, at random. From 
 is sick: it answers 500 (``error``, the default), after five seconds (``slow``), or 503 at once, annotated as if it shed
 on purpose (``handled``) or not (``plain``). A seventh of the calls is far from tripping a circuit for all of saber.
 
-With GroundFault each instance is a resource of its own: the sick one's circuit trips after five bad calls and another
-is picked in its place, until a probe finds it well; one that only refuses loses its share of the calls to the throttle,
-and what it refused is tried once elsewhere. What to expect (served in time, 35 a second due):
+With GroundFault each instance is a resource of its own: the sick one's circuit trips as soon as half of a window of its
+calls was bad, within some five seconds, and another is picked in its place, until a probe finds it well; one that only
+refuses loses its share of the calls to the throttle, and what it refused is tried once elsewhere. What to expect
+(served in time, 35 a second due):
 
     before and after                    all
-    while it is sick, groundfault       all but five to ten requests and a probe every few seconds: 98 in 100
+    while it is sick, groundfault       all but a seventh of the first seconds, and a probe now and then: 97 in 100
     while it is sick, unprotected       six in seven: 86 in 100 to the end
 
 With ``--host`` there is nobody who makes an instance sick there: do it yourself.

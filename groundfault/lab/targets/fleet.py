@@ -225,9 +225,10 @@ class RunningFleet:
     def stop(self) -> None:
         """End everything that was started."""
         self._stopping.set()
+        self._kill_all()  # a deploy that waits for one of them ends at once
         if self._deploy is not None:
             self._deploy.join()
-        self._kill_all()
+            self._kill_all()
 
     def _kill_all(self) -> None:
         with self._lock:
