@@ -55,7 +55,7 @@ def speed(text: str) -> float:
 
 def add_options(group: Options) -> None:
     """Add which day is played, and how."""
-    group.add_argument("--curve", type=Path, default=DAY, metavar="CSV", help="the day: t_seconds,rps")
+    group.add_argument("--curve", default=str(DAY), metavar="CSV", help="the day: t_seconds,rps")
     group.add_argument("--scale", type=scale, default=3.0, help="multiplies all rates, 1 to 10")
     group.add_argument("--speed", type=speed, default=900.0, help="how many times as fast as the day itself")
     group.add_argument("--path", default="/lineup/{n}", help="path that needs the scarce service")
@@ -66,7 +66,7 @@ def add_options(group: Options) -> None:
 def day(options: Namespace) -> Points:
     """Return the day as it is played. Raises ValueError if the file holds none."""
     try:
-        return read_rates(options.curve).scaled(options.scale, time=1 / options.speed)
+        return read_rates(Path(options.curve)).scaled(options.scale, time=1 / options.speed)
     except (OSError, RatesError) as error:
         raise ValueError(f"curve: {error}") from error
 

@@ -50,6 +50,11 @@ def test_its_target_can_do_what_the_timeline_asks(scenario, options):
     assert asked <= set(scenario.target(parsed).actions)
 
 
+def test_its_options_can_be_handed_to_workers_elsewhere(scenario, options):
+    said = vars(options(scenario))
+    assert json.loads(json.dumps(said)) == said
+
+
 def test_its_load_is_small_enough_for_a_machine_of_two_cores(scenario, options):
     made = plan(scenario, options(scenario))
     shares = sum(lane.share for lane in made.lanes)
