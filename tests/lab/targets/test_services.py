@@ -185,7 +185,7 @@ def picked(part, answers, variant=Phase.GROUNDFAULT):
         minimum_volume_per_s=0.5,
         handled_patience_s=2.0,
     )
-    one = picking.Picked(told, RetryBudget())
+    one = picking.Picked(told, RetryBudget() if told.annotated else None)
     one._session.close()
     one._session = Instances(answers)
     return one
@@ -208,6 +208,14 @@ def test_another_instance_is_picked_for_one_that_is_out_or_refused(part, ending)
 def test_what_may_have_been_done_is_not_asked_of_another(part, ending):
     one = picked(part, dict.fromkeys(URLS, ending))
     with pytest.raises(type(ending)):
+        one.get("/lineup/1")
+    assert len(one._session.asked) == 1
+
+
+@pytest.mark.parametrize("variant", [Phase.PLAIN_503, Phase.UNPROTECTED])
+def test_without_annotations_there_is_no_second_try(part, variant):
+    one = picked(part, dict.fromkeys(URLS, shed()), variant)
+    with pytest.raises(ShedError):
         one.get("/lineup/1")
     assert len(one._session.asked) == 1
 
