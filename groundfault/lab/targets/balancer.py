@@ -104,6 +104,8 @@ class Balancer:
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(await self.answer(head))
                 await writer.drain()
+                if b"\r\nconnection: close" in head.lower():
+                    break
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             pass  # the client has left
         finally:
@@ -182,9 +184,7 @@ def main() -> None:
     """Run it on the port that the command line names."""
     part = Part.from_environment()
     health = f'{{"service": "{part.service}", "token": "{part.token}"}}'.encode()
-    balancer = Balancer(
-        part.callees, default=str(part.options.get("default", "")), knows=part.annotated, health=health
-    )
+    balancer = Balancer(part.callees, default=str(part.options.get("default", "")), knows=part.annotated, health=health)
     asyncio.run(balancer.serve(int(sys.argv[1])))
 
 

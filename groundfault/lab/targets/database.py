@@ -12,13 +12,15 @@ While it is told to be silent it takes queries and answers none.
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from groundfault._clock import monotonic
 from groundfault.lab.targets.faults import FaultsFile
 from groundfault.lab.targets.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Database", "Queries"]
 

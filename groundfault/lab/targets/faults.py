@@ -1,7 +1,6 @@
 """What is wrong with a service at this moment: written by whoever makes the trouble, read by the service itself."""
 
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import sleep
@@ -11,6 +10,8 @@ from groundfault import wire
 from groundfault.vocabulary import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["Faults", "FaultsFile", "Kind", "Sickness", "refuse"]

@@ -30,6 +30,9 @@ __all__ = ["Action", "Fleet", "RunningFleet", "Server"]
 
 _HERE: Final = "groundfault.lab.targets"
 
+DRAIN_S: Final = 10.0
+"""How long an instance may take to finish what it has: more than its own grace."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
@@ -111,11 +114,11 @@ class RunningFleet:
         self._fleet = fleet
         self._variant = variant
         self.directory = directory
-        # Guards the three below: a deploy goes on beside whoever asks who has died, or ends it all.
+        # Guards the two below it: a deploy goes on beside whoever asks who has died, or ends it all.
         self._lock = threading.Lock()
         self._instances: list[_Instance] = []
-        self._stopping = False
         self._errors: list[str] = []
+        self._stopping = threading.Event()
         self._deploy: threading.Thread | None = None
 
     @property
@@ -188,21 +191,22 @@ class RunningFleet:
         try:
             for each in before:
                 self._replace_one(each)
-                if self._stopping:
+                if self._stopping.is_set():
                     return
         except (DemoError, PortTakenError, OSError) as error:
             with self._lock:
                 self._errors.append(f"the deploy: {error}")
+        # The kernel ends what this thread has started as soon as the thread has ended (groundfault/lab/tether.py).
+        self._stopping.wait()
 
     def _replace_one(self, instance: _Instance) -> None:
-        old = instance.process
-        if self._variant is not Phase.GROUNDFAULT:
-            _kill(old)
         with self._lock:
             self._instances.remove(instance)  # from now on it is meant to end
-        stop([old], term_s=10.0)
+        if self._variant is not Phase.GROUNDFAULT:
+            _kill(instance.process)
+        stop([instance.process], term_s=DRAIN_S)
         with self._lock:
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             instance.process = self._process(instance.server, instance.part, instance.port)
             self._instances.insert(0, instance)
@@ -220,11 +224,11 @@ class RunningFleet:
 
     def stop(self) -> None:
         """End everything that was started."""
-        with self._lock:
-            self._stopping = True
+        self._stopping.set()
+        self._kill_all()  # a deploy that waits for one of them ends at once
         if self._deploy is not None:
             self._deploy.join()
-        self._kill_all()
+            self._kill_all()
 
     def _kill_all(self) -> None:
         with self._lock:

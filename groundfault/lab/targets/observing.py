@@ -1,6 +1,7 @@
 """What the services of a target wrote down, made into series by second."""
 
 from collections.abc import Iterable, Mapping
+from math import floor
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,8 +41,8 @@ def services_of(rows: Iterable[Mapping[str, Any]], seconds: int) -> list[Service
             service = services[row["by"]] = Service(
                 name=row["by"], arrived=[0] * seconds, shed=[0] * seconds, answered=[0] * seconds
             )
-        came = int(row["t"])
-        went = int(row["t"] + row["took_s"])
+        came = floor(row["t"])
+        went = floor(row["t"] + row["took_s"])
         if 0 <= came < seconds:
             service.arrived[came] += 1
         if 0 <= went < seconds:
@@ -73,7 +74,7 @@ def edges_of(rows: Iterable[Mapping[str, Any]], seconds: int) -> list[Edge]:
 
 
 def _count(edge: Edge, row: Mapping[str, Any], seconds: int) -> None:
-    second = int(row["t"])
+    second = floor(row["t"])
     if not 0 <= second < seconds:
         return
     if row["outcome"] in _NEVER_MADE:

@@ -26,9 +26,9 @@ CALLEE = "saber"
 
 
 class Picked:
-    """The instances behind one session."""
+    """The instances behind one session. ``budget``: for retries; None: there are none."""
 
-    def __init__(self, part: Part, budget: RetryBudget) -> None:
+    def __init__(self, part: Part, budget: RetryBudget | None) -> None:
         self._urls = part.callees[CALLEE]
         self._budget = budget
         self._session = requests.Session()
@@ -42,7 +42,7 @@ class Picked:
 
     def get(self, path: str) -> Any:
         """Ask one instance, and others in its place if its circuit is open or the retry rule allows it."""
-        may_retry = self._budget.one_retry()
+        may_retry = _never if self._budget is None else self._budget.one_retry()
         order = random.sample(self._urls, len(self._urls))
         for left, url in zip(reversed(range(len(order))), order, strict=True):
             try:
@@ -63,6 +63,10 @@ class Picked:
         self._session.close()
 
 
+def _never(_error: object) -> bool:
+    return False
+
+
 def _adapter(part: Part, number: int, timeout_s: float) -> GroundFaultAdapter:
     return GroundFaultAdapter(
         f"{CALLEE}-{number}",
@@ -80,7 +84,8 @@ def create() -> "WSGIApplication":
     part = Part.from_environment()
     part.report()
     # A tenth is for fleets in which hardly anything is refused; one of seven that refuses everything needs more.
-    picked = Picked(part, RetryBudget(ratio=part.number("retry_ratio")))
+    budget = RetryBudget(ratio=part.number("retry_ratio")) if part.annotated else None
+    picked = Picked(part, budget)
 
     def answer(path: str) -> Any:
         if not path.startswith("/lineup/"):

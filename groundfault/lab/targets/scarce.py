@@ -36,6 +36,9 @@ def create() -> "WSGIApplication":
             sleep(work_s * faults.now().slower)
         return {parts[0]: parts[1:], "by": part.instance}
 
-    app = guarded(application(part, answer), part)
     kind = cast("Kind", part.options.get("sickness", "error"))
-    return Sickness(app, service=part.service, instance=part.instance, kind=kind, faults=faults)
+
+    def sickly(app: "WSGIApplication") -> "WSGIApplication":
+        return Sickness(app, service=part.service, instance=part.instance, kind=kind, faults=faults)
+
+    return guarded(application(part, answer), part, inside=sickly)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from groundfault._clock import Clock, monotonic
 from groundfault.errors import GroundFaultError
@@ -18,6 +17,7 @@ from groundfault.shedding.wsgi import WSGILoadShedder
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from requests.adapters import HTTPAdapter
 
 __all__ = ["Door", "NoSuchPageError", "application", "guarded", "session_for"]
 
@@ -52,13 +52,18 @@ def application(part: Part, answer: Callable[[str], Any]) -> "WSGIApplication":
     return app
 
 
-def guarded(app: "WSGIApplication", part: Part) -> "WSGIApplication":
-    """Return the application behind what protects it, and behind the :class:`Door` that counts."""
+def guarded(
+    app: "WSGIApplication", part: Part, *, inside: "Callable[[WSGIApplication], WSGIApplication] | None" = None
+) -> "WSGIApplication":
+    """Return the application behind what protects it, and behind the :class:`Door` that counts.
+
+    ``inside``: what stands between the two; None: nothing.
+    """
     if part.protected:
         app = WSGILoadShedder(app, service=part.service)
         if not part.annotated:
             app = StripFromWSGI(app)
-    return Door(app, part)
+    return Door(app if inside is None else inside(app), part)
 
 
 class Door:
