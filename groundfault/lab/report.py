@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from groundfault.lab import plots
 from groundfault.lab.demo import Recorded
 from groundfault.lab.series import Series, series
-from groundfault.lab.targets import judge
+from groundfault.lab.goals import judge
 
 __all__ = ["page", "write"]
 

@@ -16,7 +16,7 @@ from groundfault.lab.demo import Plan, Recorded, StoppedError, run, stopped_by_s
 from groundfault.lab.display import Display, results_table
 from groundfault.lab.measure import phase_metrics
 from groundfault.lab.processes import DemoError
-from groundfault.lab.targets import JUDGED_PHASE, judge
+from groundfault.lab.goals import JUDGED_PHASE, judge
 
 __all__ = ["DemoError", "StoppedError", "demo", "summary"]
 
