@@ -14,7 +14,17 @@ from typing import IO, Any, Final
 
 from groundfault.errors import GroundFaultError
 
-__all__ = ["BLOCK", "LONGEST_LINE", "Part", "Source", "SourceError", "blocks_of_part", "open_source", "whole_lines"]
+__all__ = [
+    "BLOCK",
+    "BROKEN",
+    "LONGEST_LINE",
+    "Part",
+    "Source",
+    "SourceError",
+    "blocks_of_part",
+    "open_source",
+    "whole_lines",
+]
 
 BLOCK: Final = 4 * 2**20
 LONGEST_LINE: Final = 2**20
@@ -66,7 +76,7 @@ class Source:
         try:
             while len(self._head) < most and (chunk := self._read(most - len(self._head))):
                 self._head += chunk
-        except _BROKEN:  # whoever reads on from here is told
+        except BROKEN:  # whoever reads on from here is told
             pass
         return self._head[:most]
 
@@ -100,7 +110,7 @@ class Source:
                 reached = at + len(block) if self.size is None else self.file.tell()
                 yield Part(block=block), reached - at, unread
                 at, unread = reached, 0
-        except _BROKEN as error:
+        except BROKEN as error:
             self.trouble = f"{self.name} ends early ({error}); what came before it counts"
         if unread:
             yield Part(), 0, unread
@@ -117,7 +127,7 @@ class Source:
 
 
 # Whoever unpacks has errors of its own: zstandard's and the standard library's are no OSErrors.
-_BROKEN: Final = (OSError, EOFError, zlib.error, RuntimeError, ValueError)
+BROKEN: Final = (OSError, EOFError, zlib.error, RuntimeError, ValueError)
 
 
 def open_source(name: str, instead: str = "groundfault advise --log -") -> Source:

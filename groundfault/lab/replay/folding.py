@@ -38,21 +38,82 @@ _ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 # What follows these names somebody, or is a secret, even where it looks like a word.
 _NAMES_AFTER: Final = frozenset(
-    "account accounts activate activation client clients customer customers email emails invitation invitations invite "
-    "invites key keys login-as member members password passwords patient patients people person persons player players "
-    "profile profiles reset secret secrets share token tokens u unsubscribe user username usernames users verify "
-    "~".split()
+    [
+        "account",
+        "accounts",
+        "activate",
+        "activation",
+        "client",
+        "clients",
+        "customer",
+        "customers",
+        "email",
+        "emails",
+        "invitation",
+        "invitations",
+        "invite",
+        "invites",
+        "key",
+        "keys",
+        "login-as",
+        "member",
+        "members",
+        "password",
+        "passwords",
+        "patient",
+        "patients",
+        "people",
+        "person",
+        "persons",
+        "player",
+        "players",
+        "profile",
+        "profiles",
+        "reset",
+        "secret",
+        "secrets",
+        "share",
+        "token",
+        "tokens",
+        "u",
+        "unsubscribe",
+        "user",
+        "username",
+        "usernames",
+        "users",
+        "verify",
+        "~",
+    ]
 )
 _NAMES_NOBODY: Final = frozenset(
-    "all count create current edit export health import list login logout me new password profile register search self "
-    "settings signup status".split()
+    [
+        "all",
+        "count",
+        "create",
+        "current",
+        "edit",
+        "export",
+        "health",
+        "import",
+        "list",
+        "login",
+        "logout",
+        "me",
+        "new",
+        "password",
+        "profile",
+        "register",
+        "search",
+        "self",
+        "settings",
+        "signup",
+        "status",
+    ]
 )
 
 
 def fold_segment(segment: str, before: str = "") -> str:
     """Return a segment of a path as a template holds it; ``before`` is the one that it follows."""
-    if not segment:
-        return segment
     if segment.isascii() and segment.isdecimal():
         return NUMBER
     if before.lower() in _NAMES_AFTER and segment.lower() not in _NAMES_NOBODY:
@@ -76,7 +137,7 @@ def _is_word(text: str) -> bool:
 class Folder:
     """Folds request targets, and remembers under which parents there are too many different segments.
 
-    ``wide``: those parents, as ``/players``. Two folders that have seen the same fold alike once each knows the other's.
+    ``wide``: those parents, as ``/players``.
     """
 
     def __init__(self, wide: Iterable[str] = ()) -> None:
@@ -95,7 +156,8 @@ class Folder:
 
     def fold_path(self, path: str) -> str:
         """Return the template of a path."""
-        segments = path[:LONGEST_PATH].split("/")[1:]
+        # Empty ones mean nothing to most servers, and two slashes at the start mean another host.
+        segments = [segment for segment in path[:LONGEST_PATH].split("/") if segment]
         folded, before = "", ""
         for number, raw in enumerate(segments):
             if number == MOST_SEGMENTS:
@@ -104,10 +166,10 @@ class Folder:
             if "%" in segment and _ENCODED.search(segment):
                 segment = unquote(segment, errors="replace")
             kept = fold_segment(segment, before)
-            if kept == segment and kept and not self._has_place(folded, kept):
+            if kept == segment and not self._has_place(folded, kept):
                 kept = ID
             folded, before = f"{folded}/{kept}", segment
-        return folded or "/"
+        return folded + "/" if path.endswith("/") or not folded else folded
 
     def _has_place(self, parent: str, child: str) -> bool:
         if parent in self.wide:
@@ -131,7 +193,7 @@ class Folder:
         for kept in path.split("/")[1:]:
             literal = bool(kept) and not kept.startswith("{")
             folded = f"{folded}/{ID if literal and not self._has_place(folded, kept) else kept}"
-        return folded + (self._fold_query(query) if asked else "")
+        return (folded or "/") + (self._fold_query(query) if asked else "")
 
     def _fold_query(self, query: str) -> str:
         """Keep the keys that look like names that a programmer gave, in their order, each once."""

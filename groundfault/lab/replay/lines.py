@@ -23,12 +23,12 @@ __all__ = ["LineReader"]
 _STAMP: Final = 29
 """Bytes of ``[23/Nov/2026:17:00:00 +0000] ``."""
 _MONTHS: Final = {
-    name: number
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".encode().split(), start=1)
+    name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), start=1)
 }
 _TIME: Final = re.compile(rb"\[?(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)(?:\] ?)?\Z")
 _COMMON: Final = re.compile(
-    rb'\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))\]'
+    rb"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}"
+    rb"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))\]"
     rb' "((?:[^"\\]|\\.)*)" ([1-5]\d\d)(?= |\Z)'
 )
 _STATUS: Final = re.compile(rb" [1-5]\d\d[ \r]?\Z")
@@ -65,12 +65,16 @@ class LineReader:
                 self._read_slowly(line, number)
         else:
             self._read_fast(lines)
-        seen.physical += len(lines)
-        seen.add(self._seconds, self._minutes)
+        self.flush(len(lines))
+
+    def flush(self, lines: int) -> None:
+        """Put into ``seen`` what was counted of so many lines."""
+        self.seen.physical += lines
+        self.seen.add(self._seconds, self._minutes)
         self._seconds.clear()
         self._minutes.clear()
 
-    def _read_fast(self, lines: list[bytes]) -> None:
+    def _read_fast(self, lines: list[bytes]) -> None:  # noqa: C901  as below
         # One loop that calls nothing of ours for most lines: each call would cost as much as the line itself.
         seconds, routes, seen = self._seconds, self._routes, self.seen
         statuses: dict[bytes, int] = {}
@@ -153,7 +157,7 @@ class LineReader:
         bare = _NUMBERS.sub(b"/0", b" ".join(parts[:2]))
         route = self._folded.get(bare)
         if route is None:
-            route = self._folded_route(parts[0].decode("latin-1"), parts[1].decode("utf-8", "replace"))
+            route = self.route_of(parts[0].decode("latin-1"), parts[1].decode("utf-8", "replace"))
             if route is None:
                 return None
             if len(self._folded) >= _MOST_KNOWN:
@@ -168,7 +172,8 @@ class LineReader:
             self._routes[request] = route
         return route
 
-    def _folded_route(self, method: str, target: str) -> str | None:
+    def route_of(self, method: str, target: str) -> str | None:
+        """Return method and template of a request; None for a method that is unusual, or what is no path."""
         template = self.seen.folder.fold(target) if method in METHODS else None
         return None if template is None else f"{method} {template}"
 
@@ -184,7 +189,7 @@ class LineReader:
             self._count_common(found, number)
             return
         start = line.find(b"{")
-        if 0 < start and line.endswith(b"}"):
+        if start > 0 and line.endswith(b"}"):
             self._read_json(line[start:], number)
         else:
             self.seen.refuse(Why.UNKNOWN, number)
@@ -199,7 +204,7 @@ class LineReader:
         if not target:
             self.seen.refuse(Why.NO_REQUEST, number)
         else:
-            self._count_told(Told(stamp.decode("ascii"), method, target, status.decode("ascii")), number)
+            self.count_told(Told(stamp.decode("ascii"), method, target, status.decode("ascii")), number)
 
     def _read_json(self, line: bytes, number: int) -> None:
         try:
@@ -217,9 +222,10 @@ class LineReader:
             else:
                 self._count_common(found, number)
         else:
-            self._count_told(told, number)
+            self.count_told(told, number)
 
-    def _count_told(self, told: Told, number: int) -> None:
+    def count_told(self, told: Told, number: int) -> None:
+        """Count what line or entry ``number`` tells of; :meth:`flush` is to come after it."""
         seen = self.seen
         if told.method not in METHODS:
             seen.refuse(Why.METHOD, number)
@@ -228,7 +234,7 @@ class LineReader:
         if moment is None:
             seen.refuse(Why.NO_TIME, number)
             return
-        route = self._folded_route(str(told.method), str(told.target))
+        route = self.route_of(str(told.method), str(told.target))
         if route is None:
             seen.refuse(Why.TARGET, number)
             return

@@ -1,4 +1,4 @@
-"""What was seen in access logs: counts by second and by minute, bounded whatever the logs hold, and mergeable in order."""
+"""What was seen in access logs: counts by second and by minute, bounded whatever the logs hold, and mergeable."""
 
 from array import array
 from collections import Counter
@@ -126,12 +126,14 @@ class Seen:
             del self.hours[least], self.mix[least]
 
     def merge(self, other: "Seen", name: str = "", base: int = 0) -> None:
-        """Count what another one has seen in what comes next; its first line is the one after line ``base`` of a file."""
+        """Count what another one has seen in what comes next: lines of the file ``name``, after its line ``base``."""
         self.places += [(name, base + number, why) for _, number, why in other.places]
         if other.first is not None:
             if self.last is not None:
                 self.follow(other.first, 1)
-                self.jumps[-1:] = [(name, base + 1, by_s) if not said else (said, at, by_s) for said, at, by_s in self.jumps[-1:]]
+                self.jumps[-1:] = [
+                    (name, base + 1, by_s) if not said else (said, at, by_s) for said, at, by_s in self.jumps[-1:]
+                ]
             self.first = other.first if self.first is None else self.first
             self.last = other.last
         self.jumps += [(name, base + number, by_s) for _, number, by_s in other.jumps]
