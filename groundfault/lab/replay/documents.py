@@ -109,7 +109,7 @@ def plan_of_rates(source: Source) -> Plan:
     """Return the plan of a table ``t,rps[,weights]``. Raises SourceError, naming the line, for what makes no sense.
 
     ``t``: seconds, or dates with times, that ascend; a rate holds at its moment and goes straight to the next.
-    ``weights``: ``GET /lobby=3;GET /lineup/{n}=1``, from that line on; without, those before hold on, at first ``GET /``.
+    ``weights``: ``GET /lobby=3;GET /lineup/{n}=1``, from that line on; else those before hold, at first ``GET /``.
     """
     text = _whole(source, _MOST_RATES_BYTES, "table of rates").removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     times: list[float] = []

@@ -14,7 +14,7 @@ from math import floor
 from typing import Any, Final
 
 from groundfault.lab.replay.folding import METHODS
-from groundfault.lab.replay.records import Told, told_by
+from groundfault.lab.replay.records import Told, plain_names, told_by
 from groundfault.lab.replay.seen import Seen, Why
 from groundfault.logfiles.times import moment_of
 
@@ -33,9 +33,12 @@ _COMMON: Final = re.compile(
 )
 _STATUS: Final = re.compile(rb" [1-5]\d\d[ \r]?\Z")
 _NUMBERS: Final = re.compile(rb"/\d+(?=[/?; ]|\Z)")
+_NUMBERS_SAID: Final = re.compile(r"/[0-9]+(?=[/?;]|\Z)")
 _ESCAPED: Final = re.compile(rb'\\(?:x([0-9A-Fa-f]{2})|(["\\]))')
 _MOST_KNOWN: Final = 65_536
 _LONGEST_KNOWN: Final = 512
+_MOST_SHAPES: Final = 1_000
+_MOST_NAMES: Final = 200
 _LEAST_SAMPLE: Final = 1e-6
 
 
@@ -46,6 +49,8 @@ class LineReader:
         self.seen = Seen(within=within)
         self._routes: dict[bytes, str] = {}
         self._folded: dict[bytes, str] = {}
+        self._said: dict[str, str] = {}
+        self._shapes: dict[tuple[str, ...], tuple[str, str, str, str] | None] = {}
         self._moments: dict[bytes, tuple[int, int] | None] = {}
         self._stems: dict[str, tuple[int, int]] = {}
         self._seconds: dict[int, int] = defaultdict(int)
@@ -177,6 +182,18 @@ class LineReader:
         template = self.seen.folder.fold(target) if method in METHODS else None
         return None if template is None else f"{method} {template}"
 
+    def _route_said(self, method: str, target: str) -> str | None:
+        """As :meth:`route_of`, and remember it, apart from its numbers."""
+        bare = f"{method} {_NUMBERS_SAID.sub('/0', target)}"
+        route = self._said.get(bare)
+        if route is None:
+            route = self.route_of(method, target)
+            if route is not None and len(bare) <= _LONGEST_KNOWN:
+                if len(self._said) >= _MOST_KNOWN:
+                    self._said.clear()
+                self._said[bare] = route
+        return route
+
     def _read_slowly(self, line: bytes, number: int) -> None:
         line = line.strip()
         if not line:
@@ -212,7 +229,7 @@ class LineReader:
         except (ValueError, RecursionError):
             self.seen.refuse(Why.NO_JSON, number)
             return
-        told = told_by(held, self._loads) if isinstance(held, dict) else None
+        told = self._told_by(held) if isinstance(held, dict) else None
         if told is None:
             self.seen.refuse(Why.NO_REQUEST, number)
         elif told.line is not None:
@@ -224,6 +241,19 @@ class LineReader:
         else:
             self.count_told(told, number)
 
+    def _told_by(self, held: dict[str, Any]) -> Told | None:
+        shape = tuple(held)
+        if shape not in self._shapes:
+            if len(self._shapes) >= _MOST_SHAPES or len(shape) > _MOST_NAMES:
+                return told_by(held, self._loads)
+            self._shapes[shape] = plain_names(held)
+        names = self._shapes[shape]
+        if names is not None:
+            time, method, target = held[names[0]], held[names[1]], held[names[2]]
+            if time is not None and isinstance(method, str) and isinstance(target, str):
+                return Told(time, method, target, held.get(names[3]), held.get("sample"))
+        return told_by(held, self._loads)
+
     def count_told(self, told: Told, number: int) -> None:
         """Count what line or entry ``number`` tells of; :meth:`flush` is to come after it."""
         seen = self.seen
@@ -234,7 +264,7 @@ class LineReader:
         if moment is None:
             seen.refuse(Why.NO_TIME, number)
             return
-        route = self.route_of(str(told.method), str(told.target))
+        route = self._route_said(str(told.method), str(told.target))
         if route is None:
             seen.refuse(Why.TARGET, number)
             return

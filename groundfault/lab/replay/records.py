@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Told", "told_by"]
+__all__ = ["Told", "plain_names", "told_by"]
 
 _TIMES: Final = (
     *("@timestamp", "timestamp", "ts", "time", "at", "time_iso8601", "time_local", "msec", "datetime", "date"),
@@ -46,9 +46,10 @@ def told_by(held: Mapping[str, Any], loads: Callable[[str], Any]) -> Told | None
     """Return what a record tells of a request; None if it tells of none."""
     flat = dict(_flattened(held, loads))
     time = _found(flat, _TIMES)
-    sample = flat.get("sample")
-    if flat.get("event") == _OWN and isinstance(flat.get(_ROUTE), str):
-        method, _, path = flat[_ROUTE].partition(" ")
+    sample = _found(flat, ("sample",))
+    own = _own_route(flat)
+    if own is not None:
+        method, _, path = own.partition(" ")
         # Our own events name routes, in which a star stands for what varied.
         return Told(time, method, path.replace("**", "*").replace("*", "0-0"), None, sample)
     method, target = _found(flat, _METHODS), _found(flat, _TARGETS)
@@ -63,6 +64,27 @@ def told_by(held: Mapping[str, Any], loads: Callable[[str], Any]) -> Told | None
                 return Told(time, request[1], request[2], status if status is not None else request[3], sample)
             if request is not None:
                 return Told(line=text)
+    return None
+
+
+def plain_names(held: Mapping[str, Any]) -> tuple[str, str, str, str] | None:
+    """Return where a flat record has its time, method, target and status; None for one that is to be looked into.
+
+    What has the same fields in the same order, has them at the same places.
+    """
+    if _ROUTE in held:
+        return None
+    found = [next((name for name in names if name in held), "") for names in (_TIMES, _METHODS, _TARGETS, _STATUSES)]
+    time, method, target, status = found
+    return (time, method, target, status) if time and method and target else None
+
+
+def _own_route(flat: Mapping[str, Any]) -> str | None:
+    """Return the route of an access event of our own, at the top or in whatever wraps it."""
+    for path, value in flat.items():
+        if value == _OWN and (path == "event" or path.endswith(".event")):
+            route = flat.get(f"{path[: -len('event')]}{_ROUTE}")
+            return route if isinstance(route, str) else None
     return None
 
 
