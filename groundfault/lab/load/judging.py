@@ -85,7 +85,7 @@ def judge(scenario: Scenario, plan: Plan, options: Namespace, counted: Counted, 
     lags = Histogram()
     for tally in counted.lanes.values():
         lags.merge(tally.lags)
-    lag_s = lags.quantile(LAG_SHARE)
+    lag_s, median_s = lags.quantile(LAG_SHARE), lags.quantile(0.5)
     run = Run(
         name=scenario.name,
         title=scenario.title or scenario.name,
@@ -99,6 +99,7 @@ def judge(scenario: Scenario, plan: Plan, options: Namespace, counted: Counted, 
         started_at=happened.started_at,
         capacity_rps=happened.capacity_rps,
         lag_p99_ms=None if lag_s is None else round(lag_s * 1000, 3),
+        lag_p50_ms=None if median_s is None else round(median_s * 1000, 3),
         spans=plan.spans,
         marks=sorted(happened.marks, key=lambda mark: mark.t),
         services=happened.services,

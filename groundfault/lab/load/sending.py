@@ -1,6 +1,6 @@
 """The sending end: HTTP/1.1 over kept connections, by gevent, with as little as can be done for each request.
 
-A user of Locust's own spends about half a millisecond of CPU on each; a driver that is to send a thousand a second
+Locust's fast client takes half as much CPU again for each (bench/generator_lag.py); a driver that is to send a thousand a second
 on time cannot. What the wire says is parsed by geventhttpclient's parser; what is sent is put together once per kind.
 """
 
