@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from io import StringIO
 from itertools import pairwise
 from math import floor, isfinite
@@ -144,11 +144,11 @@ def _moment(text: str, place: str) -> tuple[float, datetime | None]:
         value = float(text)
     except ValueError:
         try:
-            dated = datetime.fromisoformat(text).astimezone() if "+" in text or text.endswith("Z") else None
-            dated = dated or datetime.fromisoformat(f"{text}+00:00")
+            dated = datetime.fromisoformat(text)
         except ValueError:
             raise SourceError(f"{place}: t must be seconds or a date with a time, not {text!r:.40}") from None
-        return dated.timestamp(), datetime.fromisoformat(text if dated.utcoffset() is None else dated.isoformat())
+        dated = dated if dated.tzinfo else dated.replace(tzinfo=UTC)
+        return dated.timestamp(), dated
     if not isfinite(value):
         raise SourceError(f"{place}: t must be a finite number of seconds, not {text!r:.40}")
     return value, None

@@ -26,7 +26,7 @@ MOST_TEMPLATES: Final = 200
 MOST_RPS: Final = 1e7
 MOST_BYTES: Final = 256 * 2**20
 _LONGEST_PATH: Final = 1000
-_PATH: Final = re.compile(r"/[!-~]*\Z")
+_PATH: Final = re.compile(r"/(?:(?!/)(?:[!-z|~]|\{(?:n|id|v|key)\})*)?\Z")
 _MINUTE_S: Final = 60
 
 
@@ -223,8 +223,8 @@ def _template(said: Any, where: str) -> Template:
         raise PlanError(f"{where}.method must be one of {', '.join(sorted(METHODS))}, not {method!r:.40}")
     if not isinstance(path, str) or len(path) > _LONGEST_PATH or not _PATH.match(path):
         raise PlanError(
-            f"{where}.path must begin with /, hold printable ASCII and no space, and have at most {_LONGEST_PATH} "
-            f"characters, not {path!r:.60}"
+            f"{where}.path must begin with /, but not two, hold printable ASCII without spaces or braces but those of {{n}}, "
+            f"{{id}}, {{v}} and {{key}}, and have at most {_LONGEST_PATH} characters, not {path!r:.60}"
         )
     return Template(method=method, path=path)
 

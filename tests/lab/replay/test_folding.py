@@ -76,7 +76,10 @@ def test_parts_that_saw_few_children_each_fold_them_once_they_are_merged():
     total = LineReader().seen
     for start in range(0, len(names), 20):
         reader = LineReader()
-        texts = [f'h - - [22/Nov/2026:18:00:00 +0000] "GET /club/{name} HTTP/1.1" 200 1' for name in names[start : start + 20]]
+        texts = [
+            f'h - - [22/Nov/2026:18:00:00 +0000] "GET /club/{name} HTTP/1.1" 200 1'
+            for name in names[start : start + 20]
+        ]
         reader.count("\n".join(texts).encode())
         total.merge(reader.seen)
     total.fold_again()
@@ -167,7 +170,15 @@ def test_no_value_of_a_hostile_log_is_in_the_plan(read, tmp_path):
     reading.plan.write(path)
     text = path.read_text().lower()
     for kind, secret in SECRETS.items():
-        for part in {secret, *secret.replace("@", ".").split(".")} - {"example", "mail", "doe", "203", "0", "113", "77"}:
+        for part in {secret, *secret.replace("@", ".").split(".")} - {
+            "example",
+            "mail",
+            "doe",
+            "203",
+            "0",
+            "113",
+            "77",
+        }:
             assert part.lower() not in text, kind
 
 
@@ -181,12 +192,22 @@ WORDLESS = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(st.sampled_from(["/x/{}", "/x?q={}", "/x/{}/y?q=1", "/x?{}=1", "/x#{}"]), WORDLESS), min_size=1))
+@given(
+    st.lists(st.tuples(st.sampled_from(["/x/{}", "/x?q={}", "/x/{}/y?q=1", "/x?{}=1", "/x#{}"]), WORDLESS), min_size=1)
+)
 def test_no_identifier_of_any_form_stays_in_a_template(targets):
     folder = Folder()
     for shape, value in targets:
         template = folder.fold(shape.format(value))
-        assert template in {"/x/{id}", "/x/{n}", "/x?q={v}", "/x/{id}/y?q={v}", "/x/{n}/y?q={v}", "/x?{key}={v}", "/x"} or (
+        assert template in {
+            "/x/{id}",
+            "/x/{n}",
+            "/x?q={v}",
+            "/x/{id}/y?q={v}",
+            "/x/{n}/y?q={v}",
+            "/x?{key}={v}",
+            "/x",
+        } or (
             # Characters that part a path or a query are in it: then each part was folded by itself.
             set(value) & set("/?#&=%;") and value not in template
         )

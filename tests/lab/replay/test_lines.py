@@ -139,7 +139,9 @@ def test_no_bytes_are_fatal_and_each_line_is_accounted_for(block):
     assert seen.lines == seen.parsed + seen.refused.total() == sum(bool(line.strip()) for line in block.split(b"\n"))
 
 
-PATHS = st.sampled_from(["/", "/lobby", "/lineup/77", "/users/alice", "/a/b/c.html", "/x?page=2&sort=asc", "/%F0%9F%8F%88"])
+PATHS = st.sampled_from(
+    ["/", "/lobby", "/lineup/77", "/users/alice", "/a/b/c.html", "/x?page=2&sort=asc", "/%F0%9F%8F%88"]
+)
 
 
 @given(
@@ -167,7 +169,9 @@ def test_lines_as_servers_format_them_parse_back_and_the_curve_holds_each_of_the
             head = f"10.0.0.1 - - [{moment.isoformat()}]"
         request = f'{head} "{method} {path} HTTP/1.1" {status} 7'
         told = {"time": moment.isoformat(), "method": method, "path": path, "status": status}
-        written.append(json.dumps(told) if kind == "json" else request if kind == "common" else f'{request} "-" "\\"x\\""')
+        written.append(
+            json.dumps(told) if kind == "json" else request if kind == "common" else f'{request} "-" "\\"x\\""'
+        )
         seconds.append(AT + offset)
     seen = read(*written)
     assert seen.refused == {}
@@ -187,7 +191,9 @@ def _busy(hour, held):
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=60), st.lists(st.integers(1, 59), max_size=4))
 def test_what_parts_count_is_merged_to_what_one_reader_counts(seconds, cuts):
     lines = [
-        f'1.2.3.4 - - [22/Nov/2026:18:{at // 60:02}:{at % 60:02} +0000] "GET /u/{at} HTTP/1.1" 200 1' if at % 7 else "bad"
+        f'1.2.3.4 - - [22/Nov/2026:18:{at // 60:02}:{at % 60:02} +0000] "GET /u/{at} HTTP/1.1" 200 1'
+        if at % 7
+        else "bad"
         for at in seconds
     ]
     whole = read(*lines)
