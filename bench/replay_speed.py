@@ -30,7 +30,7 @@ AGENTS = (
 
 
 def lines(kind: str) -> Iterator[str]:
-    """Yield lines for ever, two thousand a second; seven in ten have a number or an id that nearly never comes again."""
+    """Yield lines for ever, two thousand a second; of ten, seven have a number or an id that is hardly seen again."""
     chance, number = random.Random(11), 0
     while True:
         drawn, at = chance.random(), BEGAN + timedelta(seconds=number // 2000)

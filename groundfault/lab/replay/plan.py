@@ -223,7 +223,7 @@ def _template(said: Any, where: str) -> Template:
         raise PlanError(f"{where}.method must be one of {', '.join(sorted(METHODS))}, not {method!r:.40}")
     if not isinstance(path, str) or len(path) > _LONGEST_PATH or not _PATH.match(path):
         raise PlanError(
-            f"{where}.path must begin with /, but not two, hold printable ASCII without spaces or braces but those of {{n}}, "
+            f"{where}.path must begin with /, but not two, hold printable ASCII without braces but those of {{n}}, "
             f"{{id}}, {{v}} and {{key}}, and have at most {_LONGEST_PATH} characters, not {path!r:.60}"
         )
     return Template(method=method, path=path)

@@ -5,6 +5,7 @@ import logging
 import random
 from contextvars import Context
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -45,14 +46,14 @@ def read(*lines):
         '10.1.2.3 - - [22/Nov/2026:18:00:00 +0000] "GET //lobby#top HTTP/1.1" 200 12 "-" "-"',
         "\0" * 300 + '10.1.2.3 - - [22/Nov/2026:18:00:00 +0000] "GET /lobby HTTP/1.1" 200 12 "-" "-"',
         json.dumps({"ts": AT, "method": "GET", "path": "/lobby", "status": 200}),
-        json.dumps({"timestamp": "2026-11-22T18:00:00.123Z", "method": "GET", "url": "http://x/lobby", "status": "200"}),
+        json.dumps({"timestamp": "2026-11-22T18:00:00.1Z", "method": "GET", "url": "http://x/lobby", "status": "200"}),
         json.dumps({"@timestamp": "2026-11-22T19:00:00+01:00", "http": {"request": {"method": "GET"}, "response": {
             "status_code": 200}}, "url": {"path": "/lobby"}}),
         json.dumps({"time_local": "22/Nov/2026:18:00:00 +0000", "request": "GET /lobby HTTP/1.1", "status": 200}),
-        json.dumps({"event": "request_finished", "request": "GET /lobby", "timestamp": "2026-11-22T18:00:00", "code": 200}),
+        json.dumps({"event": "finished", "request": "GET /lobby", "timestamp": "2026-11-22T18:00:00", "code": 200}),
         json.dumps({"httpRequest": {"requestMethod": "GET", "requestUrl": "https://x/lobby", "status": 200},
                     "timestamp": "2026-11-22T18:00:00Z"}),
-        json.dumps({"log": '1.2.3.4 - - [22/Nov/2026:18:00:00 +0000] "GET /lobby HTTP/1.1" 200 5\n', "stream": "stdout"}),
+        json.dumps({"log": '1.2.3.4 - - [22/Nov/2026:18:00:00 +0000] "GET /lobby HTTP/1.1" 200 5\n', "stream": "out"}),
         json.dumps({"ts": AT * 1000, "message": '127.0.0.1:4711 - "GET /lobby HTTP/1.1" 200'}),
         json.dumps({"msg": json.dumps({"ts": AT, "method": "GET", "path": "/lobby", "status": 200})}),
         "2026-11-22 18:00:00 INFO " + json.dumps({"ts": AT, "method": "GET", "path": "/lobby", "status": 200}),
@@ -199,7 +200,7 @@ def test_what_parts_count_is_merged_to_what_one_reader_counts(seconds, cuts):
     whole = read(*lines)
     merged, base = LineReader().seen, 0
     bounds = sorted({0, len(lines), *(cut for cut in cuts if cut < len(lines))})
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         part = read(*lines[start:end])
         merged.merge(part, "", base)
         base += part.physical
