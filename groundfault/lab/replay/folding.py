@@ -137,11 +137,12 @@ def _is_word(text: str) -> bool:
 class Folder:
     """Folds request targets, and remembers under which parents there are too many different segments.
 
-    ``wide``: those parents, as ``/players``.
+    ``wide``: those parents, as ``/players``. ``is_crowded``: there were more at the top than are kept apart.
     """
 
     def __init__(self, wide: Iterable[str] = ()) -> None:
         self.wide: set[str] = set(wide)
+        self.is_crowded = False
         self._children: dict[str, set[str]] = {}
 
     def fold(self, target: str) -> str | None:
@@ -179,8 +180,14 @@ class Folder:
             if len(self._children) > MOST_CHILDREN**2:  # so many parents have names that were made up
                 return False
             children = self._children[parent] = set()
+        if not parent.startswith("/"):  # the top, and keys: scanners ask for whatever could be there
+            if child in children or len(children) < 4 * MOST_CHILDREN:
+                children.add(child)
+                return True
+            self.is_crowded |= not parent
+            return False
         children.add(child)
-        if len(children) <= MOST_CHILDREN * (1 if parent.startswith("/") else 4):
+        if len(children) <= MOST_CHILDREN:
             return True
         self.wide.add(parent)
         del self._children[parent]

@@ -27,6 +27,7 @@ def plan_of(seen: Seen) -> tuple[Plan, int]:
     Raises PlanError if there is none, or more than a plan may hold.
     """
     seen.fold_again()
+    seen.fold_rare()
     hours, strays = _together(seen)
     if not hours:
         raise PlanError("there is no request in it")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from groundfault.lab.replay.folding import OTHER, Folder
+from groundfault.lab.replay.folding import ID, OTHER, Folder
 
 __all__ = ["MOST_HOURS", "MOST_PLACES", "MOST_TEMPLATES", "Seen", "Why"]
 
@@ -15,6 +15,8 @@ MOST_HOURS: Final = 8 * 24
 MOST_TEMPLATES: Final = 400
 MOST_PLACES: Final = 5
 MOST_SAID: Final = 3
+RARE: Final = 0.001
+"""The share of all requests below which a segment at the top is rare."""
 JUMP_S: Final = 60
 """A clock that goes back by more than that was set; by less, it is the order in which answers ended."""
 _HOUR_S: Final = 3600
@@ -40,7 +42,8 @@ class Seen:
     ``lines``: not blank ones; ``parsed`` of them are requests, for the others ``refused`` says why, and ``places``
     holds the first few. ``requests``: as ``parsed``, but a line of a sample counts for all that it stands for.
     ``physical``: all lines, to number them by. ``hours``: requests by second, for each hour since the epoch;
-    ``mix``: by minute, for each hour and each template. ``zones``: seconds seen by their distance from UTC, in minutes.
+    ``totals``: the sum of each; ``mix``: requests by minute, for each hour and each template.
+    ``zones``: seconds seen, by their distance from UTC in minutes.
     ``backwards``: how often a line was older than the one before it; ``jumps``: the first few times by a lot.
     ``first`` and ``last``: the times of the first and the last line that have one. ``within``: what is asked for, in
     seconds since the epoch; ``outside`` of it lay so many requests. ``gave_way``: requests in hours that had to.
@@ -54,6 +57,7 @@ class Seen:
     refused: Counter[str] = field(default_factory=Counter)
     places: list[tuple[str, int, str]] = field(default_factory=list)
     hours: dict[int, "array[int]"] = field(default_factory=dict)
+    totals: Counter[int] = field(default_factory=Counter)
     mix: dict[int, dict[str, "array[int]"]] = field(default_factory=dict)
     statuses: Counter[str] = field(default_factory=Counter)
     zones: Counter[int] = field(default_factory=Counter)
@@ -86,23 +90,23 @@ class Seen:
 
     def add(self, seconds: Mapping[int, int], minutes: Mapping[int, Mapping[str, int]]) -> None:
         """Add requests by second and by minute; both are of the same ones."""
+        new: Counter[int] = Counter()
         for second, times in seconds.items():
-            if self.within is not None and not self.within[0] <= second < self.within[1]:
+            if self.within is None or self.within[0] <= second < self.within[1]:
+                new[second // _HOUR_S] += times
+            else:
                 self.outside += times
-                continue
+        self.requests += new.total()
+        self._make_room(new)
+        for second, times in seconds.items():
             hour, at = divmod(second, _HOUR_S)
-            held = self.hours.get(hour)
-            if held is None:
-                held = self.hours[hour] = array("Q", bytes(8 * _HOUR_S))
-                self.mix[hour] = {}
-            held[at] += times
-            self.requests += times
+            if hour in new and (self.within is None or self.within[0] <= second < self.within[1]):
+                self.hours[hour][at] += times
         for minute, counts in minutes.items():
             hour, at = divmod(minute, _MINUTES)
-            if hour in self.mix and self._is_wanted(minute):
+            if hour in new and self._is_wanted(minute):
                 for template, times in counts.items():
                     self._row(hour, template)[at] += times
-        self._make_room()
 
     def _is_wanted(self, minute: int) -> bool:
         return self.within is None or (self.within[0] < 60 * (minute + 1) and 60 * minute < self.within[1])
@@ -117,13 +121,23 @@ class Seen:
             rows.setdefault(template, array("Q", bytes(8 * _MINUTES)))
         return rows[template]
 
-    def _make_room(self) -> None:
-        while len(self.hours) > MOST_HOURS:
-            totals = {hour: sum(held) for hour, held in self.hours.items()}
-            least = min(totals, key=lambda hour: (totals[hour], -hour))
-            self.requests -= totals[least]
-            self.gave_way += totals[least]
-            del self.hours[least], self.mix[least]
+    def _make_room(self, new: Counter[int]) -> None:
+        """Make room for the hours of new requests, before any of it is taken; what finds none leaves ``new``."""
+        totals = self.totals + new
+        if len(totals) > MOST_HOURS:
+            ranked = sorted(totals, key=lambda hour: (-totals[hour], hour))
+            for hour in ranked[MOST_HOURS:]:
+                lost = totals.pop(hour)
+                self.requests -= lost
+                self.gave_way += lost
+                self.hours.pop(hour, None)
+                self.mix.pop(hour, None)
+                new.pop(hour, None)
+        self.totals = totals
+        for hour in new:
+            if hour not in self.hours:
+                self.hours[hour] = array("Q", bytes(8 * _HOUR_S))
+                self.mix[hour] = {}
 
     def merge(self, other: "Seen", name: str = "", base: int = 0) -> None:
         """Count what another one has seen in what comes next: lines of the file ``name``, after its line ``base``."""
@@ -144,16 +158,16 @@ class Seen:
         self.statuses.update(other.statuses)
         self.zones.update(other.zones)
         self.folder.wide |= other.folder.wide
-        for hour, held in other.hours.items():
-            mine = self.hours.setdefault(hour, array("Q", bytes(8 * _HOUR_S)))
-            for at, times in enumerate(held):
+        self.folder.is_crowded |= other.folder.is_crowded
+        new = Counter(other.totals)
+        self._make_room(new)
+        for hour in new:
+            mine = self.hours[hour]
+            for at, times in enumerate(other.hours[hour]):
                 if times:
                     mine[at] += times
-        for hour, rows in other.mix.items():
-            self.mix.setdefault(hour, {})
-            for template, row in rows.items():
+            for template, row in other.mix[hour].items():
                 self._merge_row(hour, template, row)
-        self._make_room()
 
     def _merge_row(self, hour: int, template: str, row: "array[int]") -> None:
         refolded = self._refold(template)
@@ -174,11 +188,35 @@ class Seen:
             known = len(self.folder.wide)
             renamed = {template: self._refold(template) for template in sorted(self.templates)}
             if any(old != new for old, new in renamed.items()):
-                mix, self.mix, self.templates = self.mix, {hour: {} for hour in self.mix}, set()
-                for hour, rows in mix.items():
-                    for template, row in sorted(rows.items()):
-                        mine = self._row(hour, renamed[template])
-                        for at, times in enumerate(row):
-                            mine[at] += times
+                self._rename(renamed)
             elif len(self.folder.wide) == known:
                 return
+
+    def _rename(self, renamed: Mapping[str, str]) -> None:
+        mix, self.mix, self.templates = self.mix, {hour: {} for hour in self.mix}, set()
+        for hour, rows in mix.items():
+            for template, row in sorted(rows.items()):
+                mine = self._row(hour, renamed[template])
+                for at, times in enumerate(row):
+                    mine[at] += times
+
+    def fold_rare(self) -> None:
+        """Fold the rare segments at the top, if there were too many: what scanners try, or names of customers."""
+        if not self.folder.is_crowded:
+            return
+        tops: Counter[str] = Counter()
+        for rows in self.mix.values():
+            for template, row in rows.items():
+                tops[_top_of(template)] += sum(row)
+        rare = {top for top, times in tops.items() if top and times < RARE * tops.total() and not top.startswith("{")}
+        self._rename(
+            {
+                template: template.replace(f"/{top}", f"/{ID}", 1) if (top := _top_of(template)) in rare else template
+                for template in sorted(self.templates)
+            }
+        )
+
+
+def _top_of(template: str) -> str:
+    """Return the first segment of a template's path; empty if it has none."""
+    return template.partition(" /")[2].partition("?")[0].partition("/")[0]

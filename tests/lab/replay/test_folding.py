@@ -1,6 +1,7 @@
 """Templates: what stays of a path, and that nobody can be told from a plan, whatever the log held."""
 
 import json
+import random
 import string
 import uuid
 
@@ -71,6 +72,13 @@ def test_under_a_parent_with_too_many_children_none_keeps_its_name(routes, line)
     assert len(few) == MOST_CHILDREN
 
 
+def test_what_scanners_try_at_the_top_is_folded_and_what_the_crowd_asks_for_stays(routes, line):
+    tried = [f"{a}o{b}a{c}u" for a in "bdfglmnp" for b in "rstvzkb" for c in "mnrst"]
+    asked = ["lobby", "api/scores", *tried, *["lobby"] * 999, *["api/scores"] * 999]
+    crowded = routes([line(request=f"GET /{path} HTTP/1.1") for path in asked])
+    assert crowded == {"GET /lobby": 1000, "GET /api/scores": 1000, "GET /{id}": len(tried)}
+
+
 def test_parts_that_saw_few_children_each_fold_them_once_they_are_merged():
     names = ["".join(each) for each in zip(string.ascii_lowercase * 3, "aeiou" * 16, strict=False)][: 2 * MOST_CHILDREN]
     total = LineReader().seen
@@ -97,6 +105,28 @@ def test_kinds_beyond_the_cap_are_counted_as_other_and_nothing_is_lost(read, lin
     assert sum(reading.plan.weights()) + reading.plan.other == reading.plan.total == 100
     assert OTHER not in {each.path for each in reading.plan.templates}
     assert any("of kinds too many to tell apart" in note for note in reading.notes)
+
+
+def test_whatever_the_paths_and_times_only_so_much_is_held():
+    chance, total = random.Random(3), LineReader().seen
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    for _ in range(4):
+        reader, texts = LineReader(), []
+        for _ in range(3000):
+            path = "/".join("".join(chance.choices(syllables, k=3)) for _ in range(4))
+            at = (
+                f"{chance.randrange(1, 29):02}/Nov/{chance.randrange(2001, 2030)}:{chance.randrange(24):02}:00:00 +0000"
+            )
+            texts.append(f'h - - [{at}] "GET /{path}?{chance.choice(syllables)}=1 HTTP/1.1" 200 1')
+        reader.count("\n".join(texts).encode())
+        for seen in (reader.seen, total):
+            assert len(seen.hours) <= seen_module.MOST_HOURS
+            assert seen.totals.keys() == seen.hours.keys() == seen.mix.keys()
+            assert len(seen.templates) <= seen_module.MOST_TEMPLATES + 1
+            assert len(seen.folder.wide) <= (MOST_CHILDREN + 1) ** 2
+        total.merge(reader.seen)
+    assert total.parsed == 12_000 == total.requests + total.gave_way
+    assert total.requests == sum(sum(held) for held in total.hours.values()) == total.totals.total()
 
 
 @given(st.lists(st.text("abcdefgh/", min_size=1, max_size=12), max_size=300))
