@@ -20,8 +20,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep  # noqa: TID251  real processes, real time
+from typing import Any
+
+from groundfault.lab.curves import Spike, arrivals
 
 SERVICE = """
 async def app(scope, receive, send):
@@ -118,11 +122,11 @@ def all_there(**_):
 WAYS = {"kit": KIT, "FastHttpUser, open": OPEN, "FastHttpUser, closed": CLOSED}
 
 
-def pinned(cpu):
+def pinned(cpu: int) -> Callable[[], None]:
     return lambda: os.sched_setaffinity(0, {cpu}) if hasattr(os, "sched_setaffinity") else None
 
 
-def serve(directory, cpu):
+def serve(directory: Path, cpu: int) -> tuple[subprocess.Popen[bytes], str]:
     (directory / "service.py").write_text(SERVICE)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -141,21 +145,17 @@ def serve(directory, cpu):
     raise SystemExit("the service did not start")
 
 
-def due_by_second(curve, seconds):
-    from groundfault.lab.curves import arrivals  # noqa: PLC0415  beside the only use
-
+def due_by_second(curve: Spike, seconds: int) -> list[int]:
     counts = [0] * seconds
     for t in arrivals(curve, seed="gronk/fan"):
         counts[int(t)] += 1
     return counts
 
 
-def run(way, text, args, url, directory, cpu):
-    from groundfault.lab.curves import Spike  # noqa: PLC0415  as above
-
+def run(way: str, args: argparse.Namespace, url: str, directory: Path, cpu: int) -> dict[str, Any]:
     curve = Spike(base_rps=args.rate, factor=1, before_s=args.seconds, spike_s=0, after_s=0, rise_s=0)
     head = f"from groundfault.lab.curves import Spike\nSECONDS = {args.seconds}\nCURVE = {curve!r}\n"
-    (directory / "way.py").write_text(head + text + COST)
+    (directory / "way.py").write_text(head + WAYS[way] + COST)
     run_file = directory / "run.json"
     options = ["--run-file", str(run_file), "--max-lag-ms", "100000"] if way == "kit" else []
     if way == "FastHttpUser, closed":
@@ -184,7 +184,7 @@ def run(way, text, args, url, directory, cpu):
     }
 
 
-def best(rows):
+def best(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return each figure's best of several runs."""
     whole = dict(rows[0])
     for name in ("lag_p50_ms", "lag_p99_ms", "sent_error", "cpu_us"):
@@ -194,11 +194,11 @@ def best(rows):
     return whole
 
 
-def shown(value, form):
+def shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rate", type=float, default=1000.0)
     parser.add_argument("--seconds", type=int, default=10)
@@ -206,13 +206,11 @@ def main():
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-    rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         service, url = serve(directory, cpus[0])
         try:
-            for way, text in WAYS.items():
-                rows.append(best([run(way, text, args, url, directory, cpus[-1]) for _ in range(args.runs)]))
+            rows = [best([run(way, args, url, directory, cpus[-1]) for _ in range(args.runs)]) for way in WAYS]
         finally:
             service.terminate()
             service.wait()

@@ -95,14 +95,11 @@ def plan(scenario: Scenario, options: Namespace) -> Plan:
     if options.max_open < 1:
         raise OptionError(f"max-open must be at least 1, not {options.max_open}")
     try:
-        made = _made(scenario, options)
+        return _made(scenario, options)
     except OptionError:
         raise
     except ValueError as error:
         raise OptionError(str(error)) from error
-    if made.total_s > MAX_RUN_S:
-        raise OptionError(f"the run must last at most {MAX_RUN_S} s, not {made.total_s:.0f}; see --scale-time")
-    return made
 
 
 def _above(name: str, value: float) -> None:
@@ -126,6 +123,8 @@ def _made(scenario: Scenario, options: Namespace) -> Plan:
         deadline_s=options.deadline,
         time=time,
     )
+    if made.total_s > MAX_RUN_S:
+        raise OptionError(f"the run must last at most {MAX_RUN_S} s, not {made.total_s:.0f}; see --scale-time")
     empty = Run(
         name=scenario.name,
         title="",

@@ -1,7 +1,7 @@
 """The sending end: HTTP/1.1 over kept connections, by gevent, with as little as can be done for each request.
 
-Locust's fast client takes half as much CPU again for each (bench/generator_lag.py); a driver that is to send a thousand a second
-on time cannot. What the wire says is parsed by geventhttpclient's parser; what is sent is put together once per kind.
+Locust's fast client takes up to twice the CPU for each, and the tail of the lag grows with it (bench/generator_lag.py).
+What the wire says is parsed by geventhttpclient's parser; what is sent is put together once per kind.
 """
 
 import ssl
