@@ -34,8 +34,8 @@ class Canvas:
     letters: int
 
 
-WIDE: Final = Canvas("wide", 9.6, 600, 10, 5, 40, 70)
-NARROW: Final = Canvas("narrow", 4.4, 240, 5, 3, 14, 34)
+WIDE: Final = Canvas("wide", 9.6, 600, 10, 5, 20, 70)
+NARROW: Final = Canvas("narrow", 4.4, 240, 5, 3, 8, 36)
 
 
 @dataclass(frozen=True, slots=True)

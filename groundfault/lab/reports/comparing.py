@@ -6,7 +6,7 @@ from math import sqrt
 from typing import Final
 
 from groundfault.lab.reports.thinning import Grid, added
-from groundfault.lab.reports.wording import figure, shown
+from groundfault.lab.reports.wording import figure, shown, value_of
 from groundfault.lab.runs.measures import Bound, MeasureError, evaluate
 from groundfault.lab.runs.record import Check, Run, Verdict
 
@@ -127,7 +127,7 @@ def lines(runs: Sequence[Run]) -> list[Line]:
             continue
         first = checks[0]
         cells = [
-            Cell("not to be had" if check is None else figure(check.value, check.unit), *_change(first, check, run, at))
+            Cell("not to be had" if check is None else value_of(check), *_change(first, check, run, at))
             for at, (check, run) in enumerate(zip(checks, runs, strict=True))
         ]
         found.append(Line(measure, shown(known.title), cells))

@@ -58,14 +58,14 @@ def headline(window: Window) -> Figure:
         above.set_ylim(0, max(peak * 1.06, 1))
         above.set_ylabel("requests/s")
         window.few_values(above)
-        window.title(above, "What was asked for, and what became of it", above=marked)
+        window.title(above, "Asked for, and what became of it", above=marked)
         above.legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=window.canvas.legend, frameon=False)
         highest = _goodput(below, window)
         capacity = run.capacity_rps
         below.set_ylim(-0.02 * highest, highest * 1.18 if capacity is None else max(highest * 1.1, capacity * 1.3))
         below.set_ylabel("answers/s")
         window.few_values(below)
-        window.title(below, "Goodput: answers in time, when they arrived")
+        window.title(below, "Goodput: answers in time")
         return figure
 
 

@@ -82,8 +82,10 @@ def headline(window: Window, runs: Sequence[Run], labels: Sequence[str]) -> Figu
             )
         below.set_ylabel("answers/s")
         window.few_values(below)
-        window.title(below, "Goodput: answers in time, when they arrived")
-        below.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=_columns(window, labels), frameon=False)
+        window.title(below, "Goodput: answers in time")
+        below.legend(
+            loc="upper left", bbox_to_anchor=(0, -0.2), ncols=_columns(window, labels), frameon=False, handlelength=3.2
+        )
         return figure
 
 
@@ -140,6 +142,6 @@ def _legend(axes: "Axes", window: Window, labels: Sequence[str]) -> None:
 
 
 def _columns(window: Window, labels: Sequence[str]) -> int:
-    """Return how many labels fit beside each other: each takes its letters and a sample of its line."""
-    longest = max(map(len, labels)) + 7
-    return max(1, min(len(labels), int(window.canvas.letters * 1.6 / longest)))
+    """Return how many labels fit beside each other, in points: each takes its letters and a sample of its line."""
+    one = 6.6 * max(map(len, labels)) + 58
+    return max(1, min(len(labels), int((72 * window.canvas.width - 50) / one)))

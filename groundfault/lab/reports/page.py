@@ -115,14 +115,15 @@ def _zooms(run: Run, step: int) -> Iterator[Plot]:
     ]
     for name, start, end in short[:_ZOOMS]:
         around = max(30.0, 0.5 * (end - start))
+        first, last = max(0.0, start - around), min(float(run.seconds), end + around)
+        caption = f"The same, from {wording.clock(start, run.seconds)} to {wording.clock(end, run.seconds)}"
         yield Plot(
             f"Near by: {wording.shown(name, 40)}",
-            f"The same, from {wording.clock(start, run.seconds)} to {wording.clock(end, run.seconds)} and a little "
-            "before and after.",
+            f"{caption} and a little before and after.",
             figures.headline,
-            None,
-            max(0.0, start - around),
-            min(float(run.seconds), end + around),
+            tables.fates(run, first, last),
+            first,
+            last,
         )
 
 

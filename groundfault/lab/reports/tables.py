@@ -26,9 +26,15 @@ class Table:
     note: str = ""
 
 
-def by_second(run: Run, columns: Mapping[str, Callable[[Grid], Sequence[str]]]) -> Table:
+def by_second(
+    run: Run, columns: Mapping[str, Callable[[Grid], Sequence[str]]], start: float = 0.0, end: float | None = None
+) -> Table:
     """Return a table with a row for each second, or for as many seconds as make the table short enough."""
-    grid = Grid.of(0, run.seconds, max(12, min(_ROWS, _CELLS // max(1, len(columns)))))
+    grid = Grid.of(
+        start,
+        run.seconds if end is None else min(end, run.seconds),
+        max(12, min(_ROWS, _CELLS // max(1, len(columns)))),
+    )
     made = [column(grid) for column in columns.values()]
     times = [clock(start, run.seconds) for start in grid.starts]
     note = (
@@ -38,7 +44,7 @@ def by_second(run: Run, columns: Mapping[str, Callable[[Grid], Sequence[str]]]) 
     return Table(["from", *(shown(name, 60) for name in columns)], rows, note)
 
 
-def fates(run: Run) -> Table:
+def fates(run: Run, start: float = 0.0, end: float | None = None) -> Table:
     """Return what the headline shows."""
     streams = scarce(run)
 
@@ -46,7 +52,7 @@ def fates(run: Run) -> Table:
         return lambda grid: [f"{value:,.4g}" for value in grid.rates(added(streams, name, run.seconds))]
 
     named = {f"{title}, /s": rate(fate) for fate, (title, _) in FATES.items() if any(added(streams, fate, run.seconds))}
-    return by_second(run, {"asked for, /s": rate("due"), "goodput, /s": rate("arrived"), **named})
+    return by_second(run, {"asked for, /s": rate("due"), "goodput, /s": rate("arrived"), **named}, start, end)
 
 
 def shares(values: Callable[[Grid], Sequence[float | None]]) -> Callable[[Grid], list[str]]:

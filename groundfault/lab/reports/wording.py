@@ -37,11 +37,13 @@ def figure(value: float | None, unit: str) -> str:
 def _places(percent: float) -> int:
     """Return how many decimals a percentage wants: near 0 and 100 the small ones matter."""
     near = min(abs(percent), abs(100 - percent))
-    return 2 if 0 < near < 1 else 1
+    return 2 if 0 < near < 1 else int(percent != int(percent))
 
 
 def value_of(check: Check) -> str:
     """Return what was measured, with its unit."""
+    if check.value is None and check.measure.startswith("recovery_s"):
+        return "not within the run"
     return figure(check.value, check.unit)
 
 
@@ -56,7 +58,7 @@ def bound_of(check: Check) -> str:
 
 def missed(check: Check) -> str:
     """Return in one sentence what a missed bound is about."""
-    return f"{shown(check.title)} must be {bound_of(check)}, and is {value_of(check)}"
+    return f"{shown(check.title)}: {value_of(check)}, and must be {bound_of(check)}"
 
 
 def line(check: Check) -> str:
@@ -64,7 +66,7 @@ def line(check: Check) -> str:
     state = {True: "ok", False: "MISSED", None: "shown"}[check.met]
     bound = bound_of(check)
     return (
-        f"{state:<6}  {shown(check.measure, 60):<32}  {value_of(check):>14}  {bound:<20}  {shown(check.title)}".rstrip()
+        f"{state:<6}  {shown(check.measure, 60):<32}  {value_of(check):>18}  {bound:<20}  {shown(check.title)}".rstrip()
     )
 
 

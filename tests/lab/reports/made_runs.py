@@ -31,12 +31,12 @@ def spike_run(variant=SHED, *, curve=None, seed="gronk", bounds=BOUNDS, capacity
         fans.send(due, due + dice.uniform(0, 0.003))
         if variant != UNPROTECTED and wait > 0.25:
             shed[at] += 1
-            fans.settle(due, Fate.SHED if variant == SHED else Fate.FAILED, 0.02)
+            fans.settle(due, Fate.FAILED if variant == BREAKERS else Fate.SHED, 0.02)
             continue
         if variant == BREAKERS and curve.before_s < due < curve.spike_end_s and int(due) % 6 > 1:
             fans.settle(due, Fate.FAILED, 0.001)  # the circuit is open
             continue
-        free = max(free, due) + dice.expovariate(capacity)
+        free = max(free, due) + dice.uniform(0.8, 1.2) / capacity
         latency = free - due + 0.02
         late = latency > DEADLINE_S
         fans.settle(due, Fate.LATE if late else Fate.GOOD, min(latency, DEADLINE_S))
