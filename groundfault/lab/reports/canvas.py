@@ -113,7 +113,7 @@ class Window:
 def worth_shading(run: Run, name: str) -> bool:
     """Tell whether a span lies amid the run: one that begins or ends with it would shade all that is left."""
     start, end = run.spans[name]
-    return name.startswith("spike") or (start > 0 and end < run.seconds)
+    return name.startswith("spike") or (start > 0 and end <= run.seconds - 1)
 
 
 def _as_number(value: float, _: Any) -> str:

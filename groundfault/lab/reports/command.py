@@ -99,17 +99,22 @@ def _report(options: argparse.Namespace) -> int:
 def _write(
     runs: Sequence["Run"], stems: Sequence[str], page: Path | None, image: Path | None, options: argparse.Namespace
 ) -> int:
-    from groundfault.lab.reports import comparing  # noqa: PLC0415  other commands need not wait for it
+    from groundfault.lab.reports import comparing, wording  # noqa: PLC0415  other commands need not wait for it
 
     names = comparing.labels(runs, stems)
-    mind: dict[str, list[str]] = {}
+    mind = (
+        {names[0]: [f"it is void, and nothing is compared with it: {wording.shown(runs[0].void[0])}"]}
+        if runs[0].void
+        else {}
+    )
     for name, run in zip(names[1:], runs[1:], strict=True):
         found = comparing.obstacles(runs[0], run)
         if found.against and not options.anyway:
             reasons = "; ".join(found.against)
             return _fail(f"{name} cannot be compared with {names[0]}: {reasons}. --anyway does it all the same", USAGE)
         mind[name] = [*(f"it cannot really be compared: {reason}" for reason in found.against), *found.mind]
-        for sentence in mind[name]:
+    for name, sentences in mind.items() if len(runs) > 1 else ():
+        for sentence in sentences:
             print(f"groundfault: mind: {name}: {sentence}", file=sys.stderr)  # noqa: T201  this is the command line
     from groundfault.lab.reports import making  # noqa: PLC0415  needs what was just looked for
 

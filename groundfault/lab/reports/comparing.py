@@ -8,7 +8,7 @@ from typing import Final
 from groundfault.lab.reports.thinning import Grid, added
 from groundfault.lab.reports.wording import figure, shown, value_of
 from groundfault.lab.runs.measures import Bound, MeasureError, evaluate
-from groundfault.lab.runs.record import Check, Run, Verdict
+from groundfault.lab.runs.record import Check, Run
 
 __all__ = ["Cell", "Line", "Obstacles", "direction", "labels", "lines", "obstacles"]
 
@@ -22,6 +22,7 @@ _SAME_POINTS: Final = 0.005
 _SAME_SHARE: Final = 0.02
 _SIGMAS: Final = 5.0
 _PARTS: Final = 12
+_NEAR: Final = 0.05
 _CAPACITY_SHARE: Final = 0.1
 
 
@@ -58,14 +59,23 @@ def obstacles(first: Run, other: Run) -> Obstacles:
 
 
 def _other_curve(first: Run, other: Run) -> list[str]:
+    """Compare what was due part by part: two draws of one curve differ by chance, whose size Poisson knows."""
     grid = Grid.of(0, first.seconds, _PARTS)
     for stream in first.streams:
-        pairs = zip(grid.rates(stream.due), grid.rates(_due(other, stream.name)), grid.starts, strict=True)
-        for ours, theirs, start in pairs:
+        worst, start_of_worst, total = 0.0, 0, 0.0
+        both = zip(grid.rates(stream.due), grid.rates(_due(other, stream.name)), grid.starts, strict=True)
+        for ours, theirs, start in both:
             length = min(grid.step, grid.end - start)
-            if abs(ours - theirs) * length > _SIGMAS * sqrt((ours + theirs) * length) + 1:
-                whose = shown(stream.name, 40)
-                return [f"its curve is another: {theirs:.1f}/s of {whose} from second {start} on, not {ours:.1f}/s"]
+            apart = length * (ours - theirs) ** 2 / (ours + theirs) if ours or theirs else 0.0
+            total += apart
+            if apart > worst and abs(ours - theirs) > _NEAR * max(ours, theirs):
+                worst, start_of_worst = apart, start
+        parts = len(grid.starts)
+        if worst and total > parts + _SIGMAS * sqrt(2 * parts):
+            at = start_of_worst // grid.step
+            rates = [grid.rates(each)[at] for each in (_due(other, stream.name), stream.due)]
+            whose = f"of {shown(stream.name, 40)} from second {start_of_worst} on"
+            return [f"its curve is another: {rates[0]:.1f}/s {whose}, not {rates[1]:.1f}/s"]
     return []
 
 
@@ -127,7 +137,10 @@ def lines(runs: Sequence[Run]) -> list[Line]:
             continue
         first = checks[0]
         cells = [
-            Cell("not to be had" if check is None else value_of(check), *_change(first, check, run, at))
+            Cell(
+                "not to be had" if check is None else value_of(check),
+                *_change(first, check, runs[0].void or run.void, at),
+            )
             for at, (check, run) in enumerate(zip(checks, runs, strict=True))
         ]
         found.append(Line(measure, shown(known.title), cells))
@@ -157,10 +170,10 @@ def direction(measure: str) -> int:
     return (name in _BETTER_MORE) - (name in _BETTER_LESS)
 
 
-def _change(first: Check | None, check: Check | None, run: Run, at: int) -> tuple[str, str]:
+def _change(first: Check | None, check: Check | None, void: Sequence[str], at: int) -> tuple[str, str]:
     if at == 0 or first is None or check is None:
         return "", ""
-    if run.verdict is Verdict.VOID:
+    if void:
         return "void, not compared", ""
     if first.value is None or check.value is None:
         return _from_nothing(first, check)
