@@ -35,7 +35,7 @@ class Canvas:
 
 
 WIDE: Final = Canvas("wide", 9.6, 600, 10, 5, 20, 70)
-NARROW: Final = Canvas("narrow", 4.4, 240, 5, 3, 8, 36)
+NARROW: Final = Canvas("narrow", 4.2, 240, 5, 3, 8, 36)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Window:
                 textcoords="offset points",
                 ha="center",
                 va="bottom",
-                fontsize=8.5,
+                fontsize=9,
                 fontweight="bold",
             )
         return bool(found)

@@ -84,7 +84,7 @@ def spans(run: Run) -> Table:
             when = "whole run" if span is None else span
             cells = ["–" if check.value is None else figure(check.value, check.unit) for check in checks]  # noqa: RUF001  a dash in a cell
             rows.append([shown(f"{when}, {stream.name}", 60), _due(run, stream.name, span), *cells])
-    return Table(["", "asked for", *heads], rows)
+    return Table(["span, stream", "asked for", *heads], rows)
 
 
 def _due(run: Run, name: str, span: str | None) -> str:
