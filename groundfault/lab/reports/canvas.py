@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from groundfault.lab.look import Scheme
-from groundfault.lab.reports.thinning import Grid, flags
+from groundfault.lab.reports.thinning import Flag, Grid, flags
 from groundfault.lab.reports.wording import shown
 from groundfault.lab.runs.record import Run
 
@@ -66,11 +66,13 @@ class Window:
         for name, (start, end) in self.run.spans.items():
             if worth_shading(self.run, name) and start < self.end and end > self.start:
                 axes.axvspan(start, end, color=self.scheme.band, zorder=0, linewidth=0)
-        for mark in self.run.marks:
-            if self.start <= mark.t <= self.end:
-                axes.axvline(mark.t, color=self.scheme.ink, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1.5)
+        for flag in self._flags():
+            axes.axvline(flag.t, color=self.scheme.ink, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1.5)
         axes.set_xlim(self.start, self.end)
         axes.margins(y=0)
+
+    def _flags(self) -> list[Flag]:
+        return flags(self.run.marks, self.start, self.end, self.canvas.flags)
 
     def _label_times(self, axes: "Axes") -> None:
         length = self.end - self.start
@@ -85,7 +87,7 @@ class Window:
 
     def flag(self, axes: "Axes") -> bool:
         """Put the numbers of the marks above the panel; return whether there are any."""
-        found = flags(self.run.marks, self.start, self.end, self.canvas.flags)
+        found = self._flags()
         for each in found:
             axes.annotate(
                 each.text,

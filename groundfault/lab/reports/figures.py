@@ -59,7 +59,14 @@ def headline(window: Window) -> Figure:
         above.set_ylabel("requests/s")
         window.few_values(above)
         window.title(above, "Asked for, and what became of it", above=marked)
-        above.legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=window.canvas.legend, frameon=False)
+        above.legend(
+            loc="upper left",
+            bbox_to_anchor=(0, -0.02),
+            ncols=window.canvas.legend,
+            frameon=False,
+            handlelength=1.6,
+            columnspacing=1.2,
+        )
         highest = _goodput(below, window)
         capacity = run.capacity_rps
         below.set_ylim(-0.02 * highest, highest * 1.18 if capacity is None else max(highest * 1.1, capacity * 1.3))

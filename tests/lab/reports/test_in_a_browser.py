@@ -13,6 +13,10 @@ pytestmark = pytest.mark.e2e
 
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
+SMALLEST = """() => Math.min(...[...document.querySelectorAll(".plot text")]
+  .filter((each) => each.checkVisibility())
+  .map((each) => [parseFloat(getComputedStyle(each).fontSize), each.getScreenCTM()])
+  .map(([size, scale]) => size * Math.hypot(scale.a, scale.b)))"""
 SIZES = {"wide": {"width": 1280, "height": 800}, "phone": {"width": 360, "height": 740}}
 
 
@@ -63,10 +67,7 @@ def test_it_is_whole_fits_and_can_be_read(name, size, scheme, pages, browser):
     assert paper == ("rgb(13, 17, 23)" if scheme == "dark" else "rgb(255, 255, 255)")
     shown = page.evaluate("document.querySelector('.plot .wide').checkVisibility()")
     assert shown is (size == "wide")
-    smallest = page.evaluate(
-        """() => Math.min(...[...document.querySelectorAll('.plot text')].filter(each => each.checkVisibility())
-        .map(each => parseFloat(getComputedStyle(each).fontSize) * Math.hypot(each.getScreenCTM().a, each.getScreenCTM().b)))"""
-    )
+    smallest = page.evaluate(SMALLEST)
     assert smallest > 9  # pixels: what a phone's reader still reads
     ink = page.evaluate("getComputedStyle(document.querySelector('.plot text')).fill")
     assert ink == ("rgb(230, 237, 243)" if scheme == "dark" else "rgb(31, 35, 40)")
