@@ -94,9 +94,11 @@ def _due(run: Run, name: str, span: str | None) -> str:
 
 
 def services(found: Sequence[Service]) -> Table:
-    """Return one row for each service."""
+    """Return one row for each service, and the columns that any of them has something to say in."""
     columns = ["service", "came", "shed", "longest queue wait, p95", "busiest second", "instances"]
-    return Table(columns, [_service(each) for each in found])
+    rows = [_service(each) for each in found]
+    told = [at for at in range(len(columns)) if at == 0 or any(row[at] for row in rows)]
+    return Table([columns[at] for at in told], [[row[at] for at in told] for row in rows])
 
 
 def _service(each: Service) -> list[str]:

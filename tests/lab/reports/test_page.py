@@ -220,6 +220,12 @@ def test_many_services_show_the_worst():
     assert re.search(r">1-\d+</text>", page)  # marks too near to each other share a flag
 
 
+def test_a_table_of_services_has_no_empty_column(failed):
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', failed[failed.index("<h2>Services</h2>") :])
+    assert heads[:5] == ["service", "came", "shed", "longest queue wait, p95", "busiest second"]
+    assert "instances" not in heads
+
+
 def test_the_comparison_says_what_is_better_and_worse(compared):
     text = text_of(compared)
     assert "worse by 66.0 points" in text
