@@ -14,6 +14,7 @@ from groundfault.console import top_command as top
 from groundfault.console.hub import command as hub
 from groundfault.doctor import command as doctor
 from groundfault.lab.replay import command as replay
+from groundfault.lab.reports import command as reports
 from groundfault.lab.simulator import command as simulate
 from groundfault.metrics import command as metrics
 from groundfault.servicemap import command as servicemap
@@ -126,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     hub.add_to(commands)
     simulate.add_to(commands)
     add_settings(commands)
+    reports.add_to(commands)
     return parser
 
 
