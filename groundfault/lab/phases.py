@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from groundfault.lab.curves import Spike
 from groundfault.lab.demo import Recorded
+from groundfault.lab.goals import JUDGED_PHASE
 from groundfault.lab.measure import DEADLINE_S, SHED_STATUS, Measured, Row, percentile, phase_metrics
 from groundfault.lab.parts import Phase
 from groundfault.lab.runs.measures import Bound, judged
 from groundfault.lab.runs.record import Edge, Mark, Run, Service, Stream
 from groundfault.lab.runs.tally import Fate, Tally
 from groundfault.lab.series import series
-from groundfault.lab.targets import JUDGED_PHASE
 from groundfault.vocabulary import Outcome
 
 __all__ = ["runs"]
