@@ -50,6 +50,8 @@ bench: $(STAMP)  ## costs, accuracy and goodput, beside the peers in the same ru
 	$(BIN)/python bench/advise_speed.py --lines 1000000
 	$(BIN)/python bench/console_observe.py
 	$(BIN)/python bench/top_cost.py
+	$(BIN)/python bench/generator_lag.py
+	$(BIN)/python bench/simulator_speed.py
 
 conformance: $(STAMP)  ## the field's hard cases, against every breaker installed (about 4 minutes)
 	$(BIN)/python tests/conformance $(ARGS)
