@@ -17,8 +17,9 @@ import os
 import shutil
 import sys
 import tempfile
+from bisect import insort
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import sleep  # real processes, real time
@@ -64,8 +65,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def spans_of(seconds: float) -> judging.Spans:
     """Return the spans of a run, with whole seconds between them."""
-    before = float(round(min(30.0, max(3.0, seconds / 20))))
-    calm = float(round(min(60.0, max(5.0, seconds / 10))))
+    before = float(round(min(30.0, max(2.0, seconds / 20))))
+    calm = float(round(min(60.0, max(8.0, seconds / 10))))
     chaos_end = before + float(round(seconds))
     return judging.Spans(
         before=(0.0, before),
@@ -151,9 +152,12 @@ class Soak:
         seen_at = looked_at = float("-inf")
         while (t := self._t()) < end:
             while acts and acts[0].t + self._spans.chaos[0] <= t:
-                text = hand.act(acts.pop(0))
+                act = acts.pop(0)
+                text = hand.act(act)
                 if text:
                     self._note(text)
+                else:  # not now: too few workers live
+                    insort(acts, replace(act, t=act.t + 0.3), key=lambda each: each.t)
             for text in hand.undo(monotonic()):
                 self._note(text)
             if t >= seen_at + 0.5:

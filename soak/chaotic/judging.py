@@ -11,12 +11,19 @@ from groundfault.lab.runs.record import Check, Stream
 from groundfault.lab.runs.tally import FATES
 from groundfault.metrics.report import Report
 
-ROLES = ("proxy", *SERVICES, *(f"{service} worker" for service in SERVICES))
-GROWN = {"handles": 40, "threads": 48, "sockets": 40, "uss_mb": 40}
+_SERVER = {"handles": 8, "threads": 2, "sockets": 8, "uss_mb": 10}
+GROWN: dict[str, dict[str, int]] = {
+    "proxy": {"handles": 8, "threads": 0, "sockets": 8, "uss_mb": 20},
+    **dict.fromkeys(SERVICES, _SERVER),
+    "topps worker": {"handles": 32, "threads": 48, "sockets": 32, "uss_mb": 30},
+    "grouper worker": {"handles": 32, "threads": 16, "sockets": 32, "uss_mb": 30},
+    "saber worker": {"handles": 16, "threads": 6, "sockets": 16, "uss_mb": 20},
+}
 """By so much the fullest process of a role may exceed the fullest one before the chaos.
 
-Pools that a calm leaves small are full after a spike: up to sixteen kept connections to the callee and as many from
-the caller; forty threads of Starlette's and those of asyncio's executor. Nothing may be there beyond.
+Pools that little traffic leaves small are full after a spike, and stay so: forty threads of Starlette's and eight of
+asyncio's executor in topps, gunicorn's sixteen and five; and sixteen connections kept to the callee and as many kept
+from the caller. Nothing may be there beyond.
 """
 SLOPE_MB_MIN = 2.0
 WARM_S = 60.0
@@ -42,8 +49,8 @@ class Spans:
 def of_processes(seen: Seen, spans: Spans, at_rest: tuple[tuple[float, float], tuple[float, float]]) -> list[Check]:
     """Judge what the processes hold: at rest before the chaos and after the calm, and what they grew by meanwhile."""
     checks = []
-    for role in ROLES:
-        for what, most in GROWN.items():
+    for role, bounds in GROWN.items():
+        for what, most in bounds.items():
             first, last = (seen.most(role, what, *span) for span in at_rest)
             grown = None if first is None or last is None else round(last - first, 1)
             name = what.removesuffix("_mb")
@@ -143,11 +150,11 @@ def _share(span: Sequence[tuple[int, int]]) -> float:
 def of_counts(report: Report, sent: int, answered: int, kills: int, rate: float) -> list[Check]:
     """Compare what topps has counted with what the generator has sent, and with the answers it has seen.
 
-    A worker that is killed takes with it what it had counted since its last report, a second or two: an answer that
+    A worker that is killed takes with it what it had counted since its last report, at most a second ago or a little more: an answer that
     was seen may be missing for that, and for nothing else. No more than was sent can have been counted.
     """
     counted = sum(sum(server.requests.values()) for server in report.servers.values())
-    may_lose = int(kills * rate * 2.5)
+    may_lose = int(kills * rate * 1.5)
     return [
         Check(
             measure="counts_missing",

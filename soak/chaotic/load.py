@@ -23,6 +23,7 @@ from groundfault.lab.runs.tally import Fate, Tally
 DEADLINE_S = 1.0
 FEED_DEADLINE_S = 3.0
 _RST = struct.pack("ii", 1, 0)
+_FIRST = b"200\n"  # what topps got from grouper is what its feed begins with
 _PATHS = {"fan": "/lineup/7", "innocent": "/lobby", "feed": "/feed"}
 
 
@@ -74,20 +75,21 @@ class Lane:
     async def _asked(self) -> Fate:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         self.connected += 1
-        whole = False
         try:
             writer.write(self._request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             self.answered += 1
             status = int(head[9:12])
             if self.name == "feed" and self._dice.random() < 0.5:
-                await reader.read(1)
+                await reader.readline()  # how long the first piece is
+                whole = await reader.readline() == _FIRST
                 self.aborted += 1
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
             else:
                 body = await reader.read()
-                whole = b"cut" not in body if self.name == "feed" else len(body) > 0
-                status = status if whole else 0
+                whole = _is_whole_feed(body) if self.name == "feed" else len(body) > 0
+            if status == 200 and not whole:
+                return Fate.FAILED
             if status == 200:
                 return Fate.GOOD
             return Fate.SHED if status == 503 and b"x-groundfault: handled" in head else Fate.FAILED
@@ -95,6 +97,10 @@ class Lane:
             writer.transport.abort()
             with suppress(OSError):
                 await writer.wait_closed()
+
+
+def _is_whole_feed(body: bytes) -> bool:
+    return body.startswith(b"4\r\n" + _FIRST) and b"cut" not in body and body.endswith(b"0\r\n\r\n")
 
 
 async def drive(plan: dict) -> dict:

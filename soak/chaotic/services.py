@@ -5,7 +5,7 @@
     fans ──► topps ──[proxy]──► grouper ──[proxy]──► saber ──► contest-db (one connection in each worker)
 
 ``GROUNDFAULT_SOAK`` tells a process who it is. ``plant`` has saber lose what the soak must find: ``permits``,
-``handles``, ``threads`` or ``memory``, a little with every fiftieth request; it proves that the checks can fail.
+``handles``, ``threads`` or ``memory``, a little with every tenth request; it proves that the checks can fail.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from groundfault.shedding.wsgi import WSGILoadShedder
 VARIABLE = "GROUNDFAULT_SOAK"
 QUERY_S = 0.1
 PIECES = 5
-PLANTED_EVERY = 50
+PLANTED_EVERY = 10
 _POOL = 16
 
 
