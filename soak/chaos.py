@@ -19,7 +19,7 @@ import sys
 import tempfile
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import sleep  # real processes, real time
@@ -28,13 +28,14 @@ from chaotic import judging
 from chaotic.chain import WORKERS, Chain
 from chaotic.looking import Seen, living
 from chaotic.services import QUERY_S
-from chaotic.trouble import FAULTS, Hand, planned
+from chaotic.trouble import Hand, planned
 
 from groundfault._clock import monotonic, wall
 from groundfault.lab.demo import StoppedError, stopped_by_signals
 from groundfault.lab.processes import DemoError
-from groundfault.lab.runs.record import Mark, Run, Stream, Verdict
+from groundfault.lab.runs.record import Check, Mark, Run, Stream, Verdict
 from groundfault.lab.runs.tally import Tally
+from groundfault.metrics.report import Report
 from groundfault.metrics.rundir import read
 
 CAPACITY_RPS = WORKERS / QUERY_S
@@ -77,6 +78,18 @@ def spans_of(seconds: float) -> judging.Spans:
     )
 
 
+@dataclass(frozen=True)
+class Left:
+    """What there is at the end, while all still runs."""
+
+    at: float
+    reports: dict[str, Report]
+    alive: set[int]
+    ended: list[str]
+    proxy: dict
+    logs: dict[str, str]
+
+
 class Soak:
     """One run."""
 
@@ -110,14 +123,17 @@ class Soak:
             self._rest(chain)
             last = self._t()
             self._seen.see(last, chain, closely=True)
-            reports = {name: read(chain.run_dir(name), wall()) for name in chain.servers}
-            alive = living(chain)
-            ended = [name for name, process in chain.servers.items() if process.ended() is not None]
-            proxy = chain.proxy.look()
-            logs = chain.logs()
-        return self._judged(
-            hand, lanes, reports, alive, ended, proxy, logs, started_at=started_at, at_rest=((0, first), (last, last))
-        )
+            left = Left(
+                at=wall(),
+                reports={name: read(chain.run_dir(name), wall()) for name in chain.servers},
+                alive=living(chain),
+                ended=[name for name, process in chain.servers.items() if process.ended() is not None],
+                proxy=chain.proxy.look(),
+                logs=chain.logs(),
+            )
+        checks, died = self._checks(hand, lanes, left, at_rest=((0, first), (last, last)))
+        run = self._document(lanes, checks, died, started_at)
+        return run, self._figures(run, hand, lanes, left)
 
     def _t(self) -> float:
         return monotonic() - self._begin
@@ -185,50 +201,53 @@ class Soak:
             sleep(_TICK_S)
             self._seen.see(self._t(), chain, closely=False)
 
-    def _judged(
-        self, hand, lanes, reports, alive, ended, proxy, logs, *, started_at: float, at_rest
-    ) -> tuple[Run, dict]:
-        spans = self._spans
-        tallies = {name: Tally.from_dict(lane["tally"]) for name, lane in lanes.items()}
-        seconds = int(spans.calm[1])
-        streams = [
-            Stream.of(name, tally, seconds, innocent=name == "innocent") for name, tally in tallies.items()
+    def _streams(self, lanes: dict) -> list[Stream]:
+        seconds = int(self._spans.calm[1])
+        return [
+            Stream.of(name, Tally.from_dict(lane["tally"]), seconds, innocent=name == "innocent")
+            for name, lane in lanes.items()
         ]
-        together = Tally()
-        for tally in tallies.values():
-            together.merge(tally)
-        lag_ms = (together.lags.quantile(0.99) or 0.0) * 1000
-        unsent = sum(sum(stream.unsent) for stream in streams)
-        sent = sum(sum(stream.sent) for stream in streams)
-        lives, died = judging.of_lives(self._seen, alive, hand.killed, hand.leaving, ended)
-        kinds = ("fault", "kill", "freeze", "settings", "spoil", "reload")
+
+    def _checks(self, hand: Hand, lanes: dict, left: Left, *, at_rest) -> tuple[list[Check], list[str]]:
+        """Return all figures with their bounds, and the names of those that died."""
+        streams = self._streams(lanes)
+        sent, answered = sum(sum(each.sent) for each in streams), sum(lane["answered"] for lane in lanes.values())
+        lives, died = judging.of_lives(self._seen, left.alive, hand.killed, hand.leaving, left.ended)
+        done = {**hand.done, "abort": lanes["feed"]["aborted"]}
         checks = [
-            *judging.of_reports(reports, wall(), WORKERS, hand.done["spoil"]),
-            *judging.of_traffic(streams, spans),
-            *judging.of_counts(
-                reports["topps"], sent, sum(lane["answered"] for lane in lanes.values()),
-                hand.done["kill topps"], self._rate,
-            ),
+            *judging.of_reports(left.reports, left.at, WORKERS, hand.done["spoil"]),
+            *judging.of_traffic(streams, self._spans),
+            *judging.of_counts(left.reports["topps"], sent, answered, hand.done["kill topps"], self._rate),
             *lives,
-            *judging.of_logs(logs),
-            *judging.of_troubles({**hand.done, "abort": lanes["feed"]["aborted"]}, (*kinds, "abort")),
-            *judging.of_processes(self._seen, spans, at_rest),
-        ]  # fmt: skip
+            *judging.of_logs(left.logs),
+            *judging.of_troubles(done, ("fault", "kill", "freeze", "settings", "spoil", "reload", "abort")),
+            *judging.of_processes(self._seen, self._spans, at_rest),
+        ]
+        return checks, died
+
+    def _document(self, lanes: dict, checks: list[Check], died: list[str], started_at: float) -> Run:
+        spans, options = self._spans, self._options
+        streams = self._streams(lanes)
+        together = Tally()
+        for lane in lanes.values():
+            together.merge(Tally.from_dict(lane["tally"]))
+        lag_ms = (together.lags.quantile(0.99) or 0.0) * 1000
+        unsent, due = (sum(sum(getattr(each, what)) for each in streams) for what in ("unsent", "due"))
         void = []
         if lag_ms > judging.LAG_LIMIT_MS:
             void.append(f"the generator was {lag_ms:.0f} ms late (p99), more than {judging.LAG_LIMIT_MS:.0f} ms")
-        if unsent > sent * 0.01:
+        if unsent > due * 0.01:
             void.append(f"the generator left {unsent} requests unsent")
-        run = Run(
+        return Run(
             name="soak",
-            title=f"{self._options.seconds:g} seconds of chaos at {self._options.factor:g} times capacity",
+            title=f"{options.seconds:g} seconds of chaos at {options.factor:g} times capacity",
             source="soak",
-            seconds=seconds,
+            seconds=int(spans.calm[1]),
             deadline_s=1.0,
             streams=streams,
             variant="groundfault",
             target="topps (uvicorn), grouper and saber (gunicorn), fault proxies between them",
-            seed=str(self._options.seed),
+            seed=str(options.seed),
             started_at=started_at,
             capacity_rps=CAPACITY_RPS,
             lag_p99_ms=round(lag_ms, 2),
@@ -237,34 +256,32 @@ class Soak:
             checks=checks,
             void=void,
             notes=[f"died: {name}" for name in died],
-            settings={"seconds": self._options.seconds, "factor": self._options.factor, "plant": self._options.plant},
+            settings={"seconds": options.seconds, "factor": options.factor, "plant": options.plant},
             versions={name: version(name) for name in ("groundfault", "gunicorn", "uvicorn", "starlette", "requests")},
         )
-        figures = {
+
+    def _figures(self, run: Run, hand: Hand, lanes: dict, left: Left) -> dict:
+        commands = {
+            f"{name}: {resource}/{command}": {"states": each.states, "active": each.active, "moves": each.moves}
+            for name, report in left.reports.items()
+            for (resource, command), each in report.commands.items()
+        }
+        slopes = self._seen.slopes(*self._spans.chaos, warm_s=judging.WARM_S, least_s=judging.LEAST_S)
+        return {
             "verdict": run.verdict.value,
-            "void": void,
-            "checks": [{**asdict(check), "met": check.met} for check in checks],
+            "void": run.void,
+            "checks": [{**asdict(check), "met": check.met} for check in run.checks],
             "done": dict(sorted(hand.done.items())),
-            "faults": [str(fault.kind) for fault in FAULTS],
-            "died": died,
-            "killed": len(hand.killed),
+            "died": run.notes,
             "load": {
                 name: {key: lane[key] for key in ("connected", "answered", "aborted")} for name, lane in lanes.items()
             },
-            "moves": {
-                f"{name}: {key[0]}/{key[1]}": command.moves
-                for name, report in reports.items() for key, command in report.commands.items()
-            },
-            "internal_errors": {name: report.internal_errors for name, report in reports.items()},
-            "states": {
-                f"{name}: {key[0]}/{key[1]}": {"states": command.states, "active": command.active}
-                for name, report in reports.items() for key, command in report.commands.items()
-            },
-            "proxy": proxy,
-            "slopes_mb_per_minute": self._seen.slopes(*spans.chaos, warm_s=judging.WARM_S, least_s=judging.LEAST_S),
+            "commands": commands,
+            "internal_errors": {name: report.internal_errors for name, report in left.reports.items()},
+            "proxy": left.proxy,
+            "slopes_mb_per_minute": slopes,
             "looks": [asdict(look) for look in self._seen.looks],
-        }  # fmt: skip
-        return run, figures
+        }
 
 
 def shown(run: Run, figures: dict) -> str:

@@ -5,10 +5,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from time import sleep  # real processes, real time
+from typing import Self
 
 import psutil
-from chaotic.services import VARIABLE
 
+from chaotic.services import VARIABLE
 from groundfault._clock import monotonic
 from groundfault.lab.faults.control import Remote
 from groundfault.lab.processes import DemoError, Process, new_token, start, start_server, stop
@@ -37,7 +38,7 @@ class Chain:
         self.port = 0
         self.proxy: Remote
 
-    def __enter__(self) -> "Chain":
+    def __enter__(self) -> Self:
         try:
             self._start()
         except BaseException:

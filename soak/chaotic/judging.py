@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from chaotic.looking import Seen
 from chaotic.trouble import SERVICES
-
 from groundfault.lab.runs.record import Check, Stream
 from groundfault.lab.runs.tally import FATES
 from groundfault.metrics.report import Report
@@ -150,8 +149,8 @@ def _share(span: Sequence[tuple[int, int]]) -> float:
 def of_counts(report: Report, sent: int, answered: int, kills: int, rate: float) -> list[Check]:
     """Compare what topps has counted with what the generator has sent, and with the answers it has seen.
 
-    A worker that is killed takes with it what it had counted since its last report, at most a second ago or a little more: an answer that
-    was seen may be missing for that, and for nothing else. No more than was sent can have been counted.
+    A worker that is killed takes with it what it had counted since its last report, a second ago or a little more:
+    an answer that was seen may be missing for that, and for nothing else. No more than was sent can have been counted.
     """
     counted = sum(sum(server.requests.values()) for server in report.servers.values())
     may_lose = int(kills * rate * 1.5)
@@ -184,4 +183,6 @@ def of_logs(logs: Mapping[str, str]) -> list[Check]:
 
 def of_troubles(done: Mapping[str, int], kinds: Iterable[str]) -> list[Check]:
     """Hold that the soak did what it is for: each sort of trouble at least once."""
-    return [Check(measure=f"done_{kind}", title=f"{kind}: times", value=done.get(kind, 0), at_least=1) for kind in kinds]
+    return [
+        Check(measure=f"done_{kind}", title=f"{kind}: times", value=done.get(kind, 0), at_least=1) for kind in kinds
+    ]

@@ -1,6 +1,5 @@
 """What the processes hold: memory, handles, threads, sockets; and which of them are there. Linux's /proc."""
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +30,9 @@ def look_at(t: float, role: str, pid: int) -> Look | None:
         process = psutil.Process(pid)
         memory = process.memory_full_info()
         links = []
-        place = Path(f"/proc/{pid}/fd")
-        for name in os.listdir(place):  # noqa: PTH208  names only, and many
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
-                links.append(os.readlink(place / name))
+                links.append(str(handle.readlink()))
         sockets = sum(link.startswith("socket:") for link in links)
         return Look(t, role, pid, memory.rss / _MB, memory.uss / _MB, len(links), process.num_threads(), sockets)
     except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError, PermissionError, ProcessLookupError):

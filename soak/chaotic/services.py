@@ -45,7 +45,7 @@ def _begun() -> dict:
 
 
 def topps() -> Starlette:
-    """What the fans talk to."""
+    """Build what the fans talk to."""
     said = _begun()
     callee = said["callee"]
     session = _session("grouper", timeout_s=1.0)
@@ -89,7 +89,7 @@ def topps() -> Starlette:
 
 
 def grouper() -> Callable:
-    """Asks saber for scores; knows the contests by itself; has a feed."""
+    """Build what asks saber for scores, knows the contests by itself, and has a feed."""
     said = _begun()
     callee = said["callee"]
     session = _session("saber", timeout_s=0.9)
@@ -116,7 +116,7 @@ def grouper() -> Callable:
 
 
 def saber() -> Callable:
-    """The end of the chain: a database behind one connection in each worker, a tenth of a second for each query."""
+    """Build the end of the chain: a database behind one connection in each worker, a tenth of a second for a query."""
     said = _begun()
     connection = threading.Lock()
     command = Resource("contest-db").command("entrants", timeout_s=0.8, max_concurrent=5)

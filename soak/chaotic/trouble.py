@@ -27,9 +27,9 @@ FAULTS = (
 VALID: tuple[dict, ...] = (
     {"*": {"failure_threshold": 0.3}},
     {"saber/contest-db": {"max_concurrent": 2}},
-    {"*": {"mode": "shadow"}},
+    {"grouper": {"mode": "shadow"}},
     {"topps": {"server.deadline_s": 0.6}, "grouper/saber": {"timeout_s": 0.4}},
-    {"*": {"server.mode": "shadow"}},
+    {"saber": {"server.mode": "shadow"}},
     {"*": {"sleep_window_s": 1.0, "max_sleep_window_s": 2.0}, "topps/grouper": {"max_concurrent": 30}},
     {"saber/contest-db": {"max_concurrent": 40, "timeout_s": 0.3}},
 )
@@ -178,4 +178,3 @@ class Hand:
         self._reloads[act.who] = monotonic() + 8.0
         os.kill(self._chain.servers[act.who].pid, signal.SIGHUP)
         return f"{act.who}: reload"
-

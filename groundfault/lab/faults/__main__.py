@@ -21,6 +21,11 @@ def _route(text: str) -> tuple[str, str, int]:
     return name, host.strip("[]"), int(port)
 
 
+def _refused(why: str) -> int:
+    sys.stderr.write(f"{why}\n")
+    return 2
+
+
 async def _run(options: argparse.Namespace) -> int:
     try:
         board = Board(host=options.listen, anywhere=options.anywhere, max_connections=options.max_connections)
@@ -28,11 +33,10 @@ async def _run(options: argparse.Namespace) -> int:
         for name, host, port in options.route:
             said = await board.told(json.dumps({"do": "route", "name": name, "to": [host, port]}).encode())
             if not said["ok"]:
-                raise FaultError(said["error"])
+                return _refused(said["error"])
             ports[name] = said["port"]
     except FaultError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+        return _refused(str(error))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, board.end)

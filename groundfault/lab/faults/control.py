@@ -71,13 +71,13 @@ class Board:
         """Do what one line says and return the answer."""
         try:
             said = json.loads(line)
-            if not isinstance(said, dict):
-                raise FaultError("a line must hold one JSON object")
             return {"ok": True, **await self._do(said)}
         except (FaultError, ValueError, RecursionError, OSError) as error:
             return {"ok": False, "error": str(error)}
 
-    async def _do(self, said: Mapping[str, Any]) -> dict[str, Any]:
+    async def _do(self, said: Any) -> dict[str, Any]:
+        if not isinstance(said, dict):
+            raise FaultError("a line must hold one JSON object")
         match said.get("do"):
             case "route":
                 return await self._add(said)

@@ -251,11 +251,9 @@ class Route:
     async def _cut(self, connection: _Connection, data: bytes, fault: Fault) -> bool:
         if connection.through is None:
             connection.through = BodyCount(fault.after_bytes)
-        if fault.kind is Kind.RESET and fault.after_bytes == 0:
-            through = 0
-        else:
-            through = connection.through.through(data)
-        if through == len(data) and not (fault.kind is Kind.RESET and through == 0):
+        at_once = fault.kind is Kind.RESET and fault.after_bytes == 0  # the head does not go through either
+        through = 0 if at_once else connection.through.through(data)
+        if through == len(data):
             await self._pass(connection, data)
             return True
         if through:
