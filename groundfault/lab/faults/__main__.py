@@ -8,6 +8,7 @@ import asyncio
 import json
 import signal
 import sys
+from typing import Any
 
 from groundfault.lab.faults.control import Board
 from groundfault.lab.faults.fault import FaultError
@@ -42,7 +43,8 @@ async def _run(options: argparse.Namespace) -> int:
         loop.add_signal_handler(number, board.end)
     ready: asyncio.Future[int] = loop.create_future()
     running = asyncio.ensure_future(board.run(port=options.control, ready=ready))
-    await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
+    first: list[asyncio.Future[Any]] = [running, ready]
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         sys.stdout.write(json.dumps({"control": ready.result(), "routes": ports}) + "\n")
         sys.stdout.flush()
