@@ -18,6 +18,7 @@ WORKERS = 2
 _HERE = Path(__file__).resolve().parent.parent
 _ROOT = _HERE.parent
 _READY_S = 20.0
+_KIT = "groundfault.integrations.gunicorn.ThreadWorker"
 
 
 def paths() -> dict[str, str]:
@@ -54,10 +55,9 @@ class Chain:
     def _start(self) -> None:
         proxy = self.start("proxy", ["groundfault.lab.faults"])
         self.proxy = Remote(_control_port(proxy))
-        kit = _HERE / "chaotic" / "gunicorn_kit.py"
-        port = self._serve("saber", "", lambda port: _gunicorn("saber", port, threads=5))
+        port = self._serve("saber", "", lambda port: _gunicorn("saber", port, 5, "gthread"))
         port = self.proxy.route("saber", ("127.0.0.1", port))
-        port = self._serve("grouper", _url(port), lambda port: _gunicorn("grouper", port, threads=16, config=kit))
+        port = self._serve("grouper", _url(port), lambda port: _gunicorn("grouper", port, 16, _KIT))
         port = self.proxy.route("grouper", ("127.0.0.1", port))
         self.port = self._serve("topps", _url(port), _uvicorn)
 
@@ -133,10 +133,9 @@ def _uvicorn(port: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _gunicorn(service: str, port: int, *, threads: int, config: Path | None = None) -> list[str]:
+def _gunicorn(service: str, port: int, threads: int, worker_class: str) -> list[str]:
     return [
         "gunicorn", f"chaotic.services:{service}()", "--bind", f"127.0.0.1:{port}",
-        "--workers", str(WORKERS), "--threads", str(threads), "--worker-class", "gthread",
+        "--workers", str(WORKERS), "--threads", str(threads), "--worker-class", worker_class,
         "--graceful-timeout", "5", "--log-level", "warning", "--no-control-socket",
-        *(["--config", str(config)] if config is not None else []),
     ]  # fmt: skip
