@@ -313,6 +313,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except DemoError as error:
             sys.stderr.write(f"{error}\n")
             return 3
+        except ConnectionError as error:
+            sys.stderr.write(f"the fault proxy has gone: {error}; its log: {options.out / 'logs' / 'proxy.log'}\n")
+            return 1
         except StoppedError:
             sys.stderr.write("stopped; nothing is left running\n")
             return 130

@@ -73,7 +73,8 @@ def topps() -> Starlette:
                 yield f"{response.status_code}\n".encode()
                 async for piece in response.aiter_bytes():
                     yield piece
-        except httpx.HTTPError:
+        except (httpx.HTTPError, AttributeError):
+            # The second is anyio's, through httpcore: a connection reset before it was first used has no socket left.
             yield b"cut\n"
 
     async def feed(_) -> StreamingResponse:

@@ -99,7 +99,10 @@ class Hand:
 
     def act(self, act: Act) -> str:
         """Do it and return what was done, in words; nothing where it cannot be done now."""
-        text = getattr(self, f"_do_{act.kind}")(act)
+        try:
+            text = getattr(self, f"_do_{act.kind}")(act)
+        except ProcessLookupError:  # it has ended by itself a moment before
+            return ""
         if text:
             self.done[act.kind] += 1
         return text
@@ -150,8 +153,8 @@ class Hand:
         # A supervisor that is busy replacing its workers one by one does not look after those that die.
         if pid is None or monotonic() < self._reloads.get(act.who, 0.0):
             return ""
-        self.killed.add(pid)
         os.kill(pid, signal.SIGKILL)
+        self.killed.add(pid)
         self.done[f"kill {act.who}"] += 1
         return f"{act.who}: kill -9"
 
