@@ -39,7 +39,11 @@ def test_it_says_its_ports_does_what_it_is_told_and_ends_when_told():
 
 @pytest.mark.parametrize(
     ("words", "reason"),
-    [(["--route", "a=10.0.0.1:80"], "loopback"), (["--listen", "10.0.0.1"], "loopback"), (["--route", "a"], "HOST:PORT")],
+    [
+        (["--route", "a=10.0.0.1:80"], "loopback"),
+        (["--listen", "10.0.0.1"], "loopback"),
+        (["--route", "a"], "HOST:PORT"),
+    ],
 )
 def test_what_it_may_not_do_ends_it_with_the_reason(words, reason):
     ended = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
