@@ -46,7 +46,8 @@ _CODES = {Verdict.PASSED: 0, Verdict.FAILED: 1, Verdict.VOID: 3}
 _LEAD_S = 1.5
 _TICK_S = 0.05
 _LOOK_S = 5.0
-_GRACE_S = 15.0
+_GRACE_S = 60.0
+_STILL_S = 5.0
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -100,6 +101,7 @@ class Soak:
         self._seen = Seen()
         self._marks: list[Mark] = []
         self._begin = 0.0
+        self._still_s = 0.0
 
     def run(self) -> tuple[Run, dict]:
         """Run it all; return the document of the run, and every figure there is."""
@@ -166,7 +168,9 @@ class Soak:
     def _until(self, chain: Chain, hand: Hand, end: float, acts: list | None = None) -> None:
         """Look on, and do what is due, until that second."""
         seen_at = looked_at = float("-inf")
+        before = self._t()
         while (t := self._t()) < end:
+            self._still_s, before = max(self._still_s, t - before), t
             while acts and acts[0].t + self._spans.chaos[0] <= t:
                 act = acts.pop(0)
                 text = hand.act(act)
@@ -236,6 +240,8 @@ class Soak:
         void = []
         if lag_ms > judging.LAG_LIMIT_MS:
             void.append(f"the generator was {lag_ms:.0f} ms late (p99), more than {judging.LAG_LIMIT_MS:.0f} ms")
+        if self._still_s > _STILL_S:
+            void.append(f"the machine stood still for {self._still_s:.0f} s, more than {_STILL_S:g} s")
         if unsent > due * 0.01:
             void.append(f"the generator left {unsent} requests unsent")
         return Run(
