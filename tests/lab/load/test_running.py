@@ -174,6 +174,7 @@ def test_stopping_it_by_hand_is_no_verdict_on_the_service(service, tmp_path):
     ("options", "words"),
     [
         (["--host=http://127.0.0.1:9", "--gate=shed@night<=1"], "span must be one of none in this run, not night"),
+        (["--host=127.0.0.1:9"], "host must be a URL such as http://127.0.0.1:8000, not '127.0.0.1:9'"),
         ([], "try has no target of its own; name one with --host"),
     ],
 )
