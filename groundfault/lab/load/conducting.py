@@ -192,7 +192,7 @@ class Conductor:
             now = monotonic()
             died = [] if running is None else list(running.died())
             for name in died:
-                self._void(f"{name} ended during the run")
+                self._void(f"ended during the run: {name}")
             lost = [name for name in self._names if name not in self._finished and self._lost(name, now)]
             for name in lost:
                 self._void(f"worker {self._named(name)} went missing during the run")
