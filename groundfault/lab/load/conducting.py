@@ -127,6 +127,10 @@ class Conductor:
             raise TargetError(f"{self._scenario.name} has no target of its own; name one with --host")
         target = self._scenario.target(self._options)
         self._happened.target = target.title
+        if self._options.scale_time < 1:
+            self._happened.notes.append(
+                "the times are shortened, those of restarts, retries and circuits are not: bounds may be missed"
+            )
         directory = Path(tempfile.mkdtemp(prefix=f"groundfault-{self._scenario.name}-"))
         running = None
         keep = False
