@@ -121,7 +121,7 @@ def test_what_it_tells_besides(failed):
 
 
 def test_a_void_run_judges_nothing():
-    text = text_of(page_of([spike_run("unprotected", void=["busy <b>"])], ["x"], {}))
+    text = text_of(page_of([spike_run("unprotected", void=["busy <b>"], services=[], edges=[])], ["x"], {}))
     assert "⊘ Void: this run says nothing" in text
     assert "busy <b>" in text
     assert "✗ missed" not in text
@@ -180,8 +180,8 @@ ODD = {
     "huge figures": bare(
         checks=[Check(measure="m", title="t", value=None, at_least=1.0), Check(measure="x", title="<y>", value=1e300)]
     ),
-    "no capacity": replace(spike_run(), capacity_rps=None, lag_p99_ms=None, spans={}, marks=[]),
-    "innocents only": replace(spike_run(), streams=spike_run().streams[1:]),
+    "no capacity": replace(spike_run(), capacity_rps=None, lag_p99_ms=None, spans={}, marks=[], services=[], edges=[]),
+    "innocents only": replace(spike_run(), streams=spike_run().streams[1:], services=[], edges=[]),
 }
 
 

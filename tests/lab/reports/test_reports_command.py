@@ -18,10 +18,10 @@ from groundfault.cli import main
 def here(tmp_path, monkeypatch):
     """Return a directory with three runs, in which the command line runs."""
     for variant in ("groundfault", "plain-503", "unprotected"):
-        spike_run(variant).write(tmp_path / f"{variant}.json")
-    spike_run("unprotected", void=["the machine\n::error::was busy"]).write(tmp_path / "void.json")
+        spike_run(variant, services=[]).write(tmp_path / f"{variant}.json")
+    spike_run("unprotected", void=["the machine\n::error::was busy"], services=[]).write(tmp_path / "void.json")
     spike_run(bounds=()).write(tmp_path / "unjudged.json")
-    spike_run(deadline_s=2.0).write(tmp_path / "patient.json")
+    spike_run(deadline_s=2.0, services=[]).write(tmp_path / "patient.json")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
