@@ -151,7 +151,7 @@ def sunday_run(hours=24):
         p50_ms=waits, p99_ms=waits, latencies=latencies,
     )  # fmt: skip
     services = [
-        Service(name=f"service-{n}", arrived=due, shed=shed, answered=good, wait_p95_ms=waits) for n in range(8)
+        Service(name=f"service-{n}", arrived=due, shed=shed, answered=good, wait_p95_ms=waits) for n in range(4)
     ]
     spans = {f"spike-{n}": (float(at), at + 180.0) for n, at in enumerate(touchdowns, 1)}
     run = Run(

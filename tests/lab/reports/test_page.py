@@ -150,10 +150,7 @@ LONG = "a-service-whose-name-goes-on-and-on-and-on-for-no-good-reason-at-all"
 
 
 MANY = bare(
-    services=[
-        Service(name=f"$x_{LONG}$ {n}", arrived=[9] * 5, shed=[n % 9] * 5, answered=[1] * 5, wait_p95_ms=[n] * 5)
-        for n in range(70)
-    ],
+    services=[Service(name=f"$x_{LONG}$ {n}", arrived=[9] * 5, shed=[n % 9] * 5, answered=[1] * 5) for n in range(70)],
     edges=[Edge(caller=f"{n}", callee=LONG, trips=[1.0, -3.0, 99.0], open=[(1.0, 99.0)]) for n in range(70)],
 )
 ODD = {
