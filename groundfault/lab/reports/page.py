@@ -194,7 +194,7 @@ def _circuits(edges: Sequence[Edge]) -> Iterator[Plot]:
 
 
 def _trips(edges: Sequence[Edge]) -> Table:
-    moments = [[edge.name, ", ".join(f"{t:.1f}" for t in edge.trips[:20]) or "none"] for edge in edges]
+    moments = [[wording.shown(edge.name), ", ".join(f"{t:.1f}" for t in edge.trips[:20]) or "none"] for edge in edges]
     return Table(["edge", "seconds at which a circuit tripped (the first 20)"], moments)
 
 

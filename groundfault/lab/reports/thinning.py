@@ -77,6 +77,8 @@ def _largest(values: Sequence[float | None]) -> float | None:
 def added(streams: Iterable[Stream], name: str, seconds: int) -> list[int]:
     """Return by second what these streams count under this name, together."""
     columns = [getattr(stream, name) for stream in streams]
+    if len(columns) == 1:
+        return list(columns[0])  # of a day it is worth it
     return [sum(values) for values in zip(*columns, strict=True)] if columns else [0] * seconds
 
 

@@ -8,7 +8,7 @@ from groundfault.lab.runs.record import Check, Run, Verdict
 __all__ = ["bound_of", "clock", "figure", "line", "missed", "name_of_run", "shown", "summary", "value_of"]
 
 _UNPRINTABLE: Final = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]+"
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]+"
 )
 
 
@@ -31,7 +31,7 @@ def figure(value: float | None, unit: str) -> str:
     if unit == "1/s":
         return f"{value:,.1f}/s"
     text = f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
-    return f"{text} {unit}".rstrip()
+    return f"{text} {shown(unit, 20)}".rstrip()
 
 
 def _places(percent: float) -> int:

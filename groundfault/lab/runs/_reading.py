@@ -5,7 +5,6 @@ A field that a later release added is passed over; one that is missing has its d
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
@@ -109,7 +108,7 @@ def _whole(value: Any, place: str) -> int:
 
 def _number(value: Any, place: str) -> float:
     fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits or not (isfinite(value) if isinstance(value, float) else -LARGEST <= value <= LARGEST):
+    if not fits or not -LARGEST <= value <= LARGEST:
         raise _wrong(place, "a number", value)
     return float(value)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import spike_run
 
@@ -157,9 +157,10 @@ def test_junit_of_a_void_run_has_errors_and_no_failures():
     assert found[0][0].attrib["message"] == "void: busy"
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=30))
 def test_junit_is_xml_whatever_a_run_is_called(text):
-    odd = Check(measure=text, title=text, value=1.0, at_least=2.0)
+    odd = Check(measure=text, title=text, value=1.0, at_least=2.0, unit=text)
     run = replace(GOOD, name=text, variant=text, void=[text], checks=[odd])
     assert suite(judge(run, [])).tag == "testsuite"
 

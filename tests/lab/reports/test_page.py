@@ -121,7 +121,7 @@ def test_what_it_tells_besides(failed):
 
 
 def test_a_void_run_judges_nothing():
-    text = text_of(page_of([spike_run("unprotected", void=["busy <b>"])], ["x"], {}))
+    text = text_of(page_of([spike_run("unprotected", void=["busy <b>"], services=[], edges=[])], ["x"], {}))
     assert "⊘ Void: this run says nothing" in text
     assert "busy <b>" in text
     assert "✗ missed" not in text
@@ -150,10 +150,7 @@ LONG = "a-service-whose-name-goes-on-and-on-and-on-for-no-good-reason-at-all"
 
 
 MANY = bare(
-    services=[
-        Service(name=f"$x_{LONG}$ {n}", arrived=[9] * 5, shed=[n % 9] * 5, answered=[1] * 5, wait_p95_ms=[n] * 5)
-        for n in range(70)
-    ],
+    services=[Service(name=f"$x_{LONG}$ {n}", arrived=[9] * 5, shed=[n % 9] * 5, answered=[1] * 5) for n in range(70)],
     edges=[Edge(caller=f"{n}", callee=LONG, trips=[1.0, -3.0, 99.0], open=[(1.0, 99.0)]) for n in range(70)],
 )
 ODD = {
@@ -180,8 +177,8 @@ ODD = {
     "huge figures": bare(
         checks=[Check(measure="m", title="t", value=None, at_least=1.0), Check(measure="x", title="<y>", value=1e300)]
     ),
-    "no capacity": replace(spike_run(), capacity_rps=None, lag_p99_ms=None, spans={}, marks=[]),
-    "innocents only": replace(spike_run(), streams=spike_run().streams[1:]),
+    "no capacity": replace(spike_run(), capacity_rps=None, lag_p99_ms=None, spans={}, marks=[], services=[], edges=[]),
+    "innocents only": replace(spike_run(), streams=spike_run().streams[1:], services=[], edges=[]),
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,22 @@ import groundfault
 from groundfault.cli import main
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """Return a directory with three runs, in which the command line runs."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Return a directory with runs, which no test changes."""
+    path = tmp_path_factory.mktemp("runs")
     for variant in ("groundfault", "plain-503", "unprotected"):
-        spike_run(variant).write(tmp_path / f"{variant}.json")
-    spike_run("unprotected", void=["the machine\n::error::was busy"]).write(tmp_path / "void.json")
-    spike_run(bounds=()).write(tmp_path / "unjudged.json")
-    spike_run(deadline_s=2.0).write(tmp_path / "patient.json")
+        spike_run(variant, services=[]).write(path / f"{variant}.json")
+    spike_run("unprotected", void=["the machine\n::error::was busy"], services=[]).write(path / "void.json")
+    spike_run(bounds=()).write(path / "unjudged.json")
+    spike_run(deadline_s=2.0, services=[]).write(path / "patient.json")
+    return path
+
+
+@pytest.fixture
+def here(written, tmp_path, monkeypatch):
+    """Return a directory with these runs, in which the command line runs."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -49,7 +49,8 @@ def test_a_recovery_that_never_came_is_said_so():
 
 @given(st.text())
 def test_no_text_of_a_run_begins_or_breaks_a_line(text):
-    line = wording.line(check(measure=text, title=text, unit="", at_least=1.0))
+    line = wording.line(check(measure=text, title=text, unit=f"x{text}", at_least=1.0))
+    assert "\u202e" not in wording.shown(f"{text}\u202e\u200f\u061c")
     assert line.startswith("MISSED  ")
     assert len(line.splitlines()) == 1
     assert len(wording.shown(text)) <= 200

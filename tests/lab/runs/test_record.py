@@ -91,6 +91,7 @@ def test_what_an_earlier_release_did_not_have_gets_its_default():
         (("deadline_s",), float("nan"), "deadline_s must be a number, not nan"),
         pytest.param(("deadline_s",), 10**400, "deadline_s must be a number, not 1000", id="huge"),
         (("capacity_rps",), -1, "capacity_rps must be at least 0, not -1"),
+        (("capacity_rps",), 1e308, "capacity_rps must be a number, not 1e+308"),
         (("capacity_rps",), "lots", "capacity_rps must be a number, not 'lots'"),
         (("streams",), {}, "streams must be a list, not an object"),
         (("streams", 0), [], "streams[0] must be an object, not a list"),
