@@ -38,7 +38,7 @@ def read(path: Path, changes: Iterable[str] = ()) -> Scenario:
     """
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number or a nesting too long for Python is no TOMLDecodeError
         raise ScenarioError(f"{path} is not TOML: {error}") from error
     said.setdefault("name", path.stem)
     return scenario_of(changed(said, changes))
@@ -88,7 +88,7 @@ def _steps(part: str, place: str) -> list[str | int]:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, RecursionError, KeyError):
         return text
 
 
@@ -107,6 +107,8 @@ def scenario_of(said: Mapping[str, Any]) -> Scenario:
     if not streams:
         raise ScenarioError("streams must hold one stream at least")
     total_s = total_s or max(each.curve.total_s for each in streams)
+    if total_s > _LONGEST_S:
+        raise ScenarioError(f"total_s must be at most {_LONGEST_S:g}, and the longest curve takes {total_s:g}")
     spans = _spans(table, streams, total_s)
     scenario = Scenario(
         name=name,
@@ -144,6 +146,11 @@ def _stream(table: Table, total_s: float | None, deadline_s: float) -> Stream:
         again=None if again is None else _again(again),
     )
     table.close()
+    peak_rps = stream.curve.peak_rps * stream.scale
+    if peak_rps > _MOST_RPS:
+        raise ScenarioError(
+            f"{table.place} must have at most {_MOST_RPS:g} requests a second, scaled, not {peak_rps:g}"
+        )
     return stream
 
 
