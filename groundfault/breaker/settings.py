@@ -15,6 +15,7 @@ _ON_SATURATED: Final = ("report", "open")
 _ISOLATIONS: Final = ("caller", "thread")
 _LONGEST_SLEEP_S: Final = 10.0
 _PROBES: Final = ("call", "health_check")
+_MOST_CALLS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +202,8 @@ class BreakerSettings:
             return
         if isinstance(limit, bool) or not isinstance(limit, int):
             raise _wrong(name, "a whole number of at least 1, or None", limit)
-        if limit < 1:
-            raise _wrong(name, "at least 1", limit)
+        if not 1 <= limit <= _MOST_CALLS:
+            raise _wrong(name, f"at least 1 and at most {_MOST_CALLS}" if limit > 1 else "at least 1", limit)
 
     def _check_mode(self) -> None:
         allowed = "'enforce', 'shadow', 'force_open' or 'force_closed'"

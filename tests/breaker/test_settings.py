@@ -42,6 +42,7 @@ NUMBERS = [
         ("max_sleep_window_s", 4.9, "at least sleep_window_s, 5"),
         ("max_concurrent", 0, "at least 1"),
         ("max_concurrent", -3, "at least 1"),
+        ("max_concurrent", 10**400, "at most 1000000"),
         ("max_concurrent", 2.0, "whole number"),
         ("max_concurrent", True, "whole number"),
         ("max_concurrent", math.nan, "whole number"),

@@ -123,7 +123,6 @@ class Calling:
         request.step = request.pending = 0
         request.status = BROKEN
         request.service = service
-        request.deadline = None if request.budget_s is None else now + request.budget_s
         route = request.route
         request.work = service.works.get(route, service.usual)
         request.groups = service.groups.get(route) or service.groups_of(route)

@@ -53,6 +53,7 @@ class Serving:
         instance = request.instance
         service = request.service
         request.arrived = now
+        request.deadline = None if request.budget_s is None else now + request.budget_s  # from the last byte on
         if not instance.plain:
             if instance.hangs:
                 return
