@@ -69,7 +69,9 @@ def renewed(
 ) -> Period:
     """Return the period of this moment: ``before``, if a call could not tell the two apart."""
     quiet_limit = _quiet_limit(settings, circuit) if quiet else -1
-    refuses_until, wakes_at = _refusing(settings.mode, circuit, ends_at)
+    refuses_until = wakes_at = _NEVER
+    if circuit.state is not State.CLOSED or settings.mode is Mode.FORCE_OPEN:
+        refuses_until, wakes_at = _refusing(settings.mode, circuit, ends_at)
     if (
         before is not None
         and before.settings is settings
