@@ -2,12 +2,29 @@
 
 import os
 import weakref
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, Generic, TypeVar
 
-__all__ = ["Family"]
+__all__ = ["Family", "aside"]
 
 T = TypeVar("T")
+
+_aside: Final[ContextVar[bool]] = ContextVar("groundfault_aside", default=False)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Make objects inside this block that belong to no family: those of a simulation are not this process's.
+
+    No kit, no settings store and no report finds them, and a fork leaves them as they are.
+    """
+    token = _aside.set(True)
+    try:
+        yield
+    finally:
+        _aside.reset(token)
 
 
 class Family(Generic[T]):
@@ -21,7 +38,9 @@ class Family(Generic[T]):
             os.register_at_fork(after_in_child=self._renew_all)
 
     def add(self, member: T) -> None:
-        """Take in a new one, and tell who wants to know."""
+        """Take in a new one, and tell who wants to know; not inside :func:`aside`."""
+        if _aside.get():
+            return
         self._members.add(member)
         for told in self._told:
             told(member)

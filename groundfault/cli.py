@@ -13,6 +13,7 @@ from groundfault.console import command as status
 from groundfault.console import top_command as top
 from groundfault.console.hub import command as hub
 from groundfault.doctor import command as doctor
+from groundfault.lab.simulator import command as simulate
 from groundfault.metrics import command as metrics
 from groundfault.servicemap import command as servicemap
 from groundfault.settingscli.arguments import add_to as add_settings
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_to(commands)
     top.add_to(commands)
     hub.add_to(commands)
+    simulate.add_to(commands)
     add_settings(commands)
     return parser
 
