@@ -24,7 +24,7 @@ from groundfault.lab.simulator.table import ScenarioError, Table
 from groundfault.vocabulary import Criticality
 from groundfault.wire import NAME_GRAMMAR, valid_name
 
-__all__ = ["ScenarioError", "changed", "read", "scenario_of"]
+__all__ = ["ScenarioError", "changed", "load", "read", "scenario_of"]
 
 _LONGEST_S: Final = 7 * 86_400.0
 _MOST_RPS: Final = 1e7
@@ -36,12 +36,17 @@ def read(path: Path, changes: Iterable[str] = ()) -> Scenario:
 
     Raises ScenarioError for what makes no sense, and OSError.
     """
+    return scenario_of(changed(load(path), changes))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return what stands in a TOML file; without a name of its own it has the file's. Raises ScenarioError, OSError."""
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path} is not TOML: {error}") from error
     said.setdefault("name", path.stem)
-    return scenario_of(changed(said, changes))
+    return said
 
 
 def changed(said: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
