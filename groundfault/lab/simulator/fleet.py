@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 from groundfault.lab.simulator import model
 from groundfault.lab.simulator.counting import EdgeCounts, ServiceCounts
 from groundfault.lab.simulator.model import Balance, Protection
-from groundfault.vocabulary import Criticality
+from groundfault.vocabulary import Criticality, State
 
 if TYPE_CHECKING:
     from groundfault.breaker.attempt import Attempt
     from groundfault.breaker.command import Command
-    from groundfault.lab.simulator.calendar import Timers
+    from groundfault.events import CircuitChanged
+    from groundfault.lab.simulator.calendar import Calendar, Timers
     from groundfault.retries import RetryBudget
     from groundfault.shedding.shedder import Admission, Shedder
     from groundfault.vocabulary import Outcome
     from groundfault.wire import Refusal
 
-__all__ = ["Edge", "Instance", "Link", "Process", "Request", "ServiceState", "WorkDraws"]
+__all__ = ["CircuitWatch", "Edge", "Instance", "Link", "Process", "Request", "ServiceState", "WorkDraws"]
 
 Draw = Callable[[], float]
 
@@ -102,14 +103,39 @@ class WorkDraws:
         self.after = work.after_cpu.mean_s + work.after_wait.mean_s > 0
 
 
+class CircuitWatch:
+    """Notes what a process's circuit does, for as long as its process is there."""
+
+    __slots__ = ("_calendar", "_counts", "_not_closed", "_retired")
+
+    def __init__(self, calendar: "Calendar", counts: EdgeCounts) -> None:
+        self._calendar = calendar
+        self._counts = counts
+        self._not_closed = False
+        self._retired = False
+
+    def changed(self, event: "CircuitChanged") -> None:
+        """Take note of a move."""
+        if not self._retired:
+            self._not_closed = event.new is not State.CLOSED
+            self._counts.moved(self._calendar.now, event.old, event.new)
+
+    def retire(self) -> None:
+        """Take note that the process is going."""
+        if self._not_closed and not self._retired:
+            self._counts.gone(self._calendar.now)
+        self._retired = True
+
+
 class Link:
     """The client half of one process for one edge."""
 
-    __slots__ = ("budget", "command")
+    __slots__ = ("budget", "command", "watch")
 
-    def __init__(self, command: "Command | None", budget: "RetryBudget | None") -> None:
+    def __init__(self, command: "Command | None", budget: "RetryBudget | None", watch: CircuitWatch) -> None:
         self.command = command
         self.budget = budget
+        self.watch = watch
 
 
 class Edge:

@@ -90,6 +90,10 @@ class Happenings:
     def _notice(self, what: tuple[ServiceState, list[Instance]]) -> None:
         """Take them out of rotation, for the balancer has noticed."""
         service, gone = what
+        for instance in gone:
+            for process in instance.processes:
+                for link in process.links:
+                    link.watch.retire()
         service.instances = [each for each in service.instances if each not in gone]
 
     def _start(self, what: tuple[ServiceState, int]) -> None:

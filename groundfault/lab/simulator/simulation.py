@@ -6,18 +6,17 @@ from random import Random
 from typing import Final
 
 from groundfault._context import RequestContext
-from groundfault.events import CircuitChanged, internal_errors
+from groundfault.events import internal_errors
 from groundfault.lab.runs.measures import judged
 from groundfault.lab.runs.record import Mark, Run
 from groundfault.lab.simulator.arriving import Source, seconds_of
 from groundfault.lab.simulator.calendar import Calendar, Timers
 from groundfault.lab.simulator.calling import Calling
 from groundfault.lab.simulator.cores import Cores, serving_alone
-from groundfault.lab.simulator.fleet import Edge, Instance, Link, Process, Request, ServiceState
+from groundfault.lab.simulator.fleet import CircuitWatch, Edge, Instance, Link, Process, Request, ServiceState
 from groundfault.lab.simulator.happenings import Happenings
 from groundfault.lab.simulator.model import Protection, Scenario
 from groundfault.lab.simulator.serving import Serving
-from groundfault.vocabulary import State
 
 __all__ = ["LINGER_S", "Simulation", "simulate"]
 
@@ -147,20 +146,13 @@ class Simulation:
 
     def _link(self, edge: Edge) -> Link:
         said = edge.said
+        watch = CircuitWatch(self.calendar, edge.counts)
         command = None
         if edge.protection in _GUARDED:
             settings = {**said.breaker, "timeout_s": said.timeout_s}
-            command = self._cores.command(edge.callee.name, said.name, settings, self._watcher(edge))
+            command = self._cores.command(edge.callee.name, said.name, settings, watch.changed)
         ratio = None if said.retries is None else said.retries.budget
-        return Link(command, None if ratio is None else self._cores.budget(ratio))
-
-    def _watcher(self, edge: Edge) -> Callable[[CircuitChanged], None]:
-        calendar, counts = self.calendar, edge.counts
-
-        def changed(event: CircuitChanged) -> None:
-            counts.moved(calendar.now, State(event.old), State(event.new))
-
-        return changed
+        return Link(command, None if ratio is None else self._cores.budget(ratio), watch)
 
     def _ended(self, request: Request) -> None:
         request.edge.ended(request)

@@ -152,7 +152,7 @@ class Table:
         made = []
         for number, pair in enumerate(value):
             numbers = [_number(each) for each in pair] if isinstance(pair, list | tuple) else []
-            if len(numbers) != 2 or None in numbers:  # noqa: PLR2004  a pair
+            if len(numbers) != 2 or None in numbers:  # noqa: PLR2004  a pair has two
                 raise self.wrong(f"{name}[{number}]", "a pair of numbers", pair)
             made.append((numbers[0], numbers[1]))
         return tuple(made)  # type: ignore[arg-type]  # None is none of them
