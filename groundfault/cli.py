@@ -13,6 +13,7 @@ from groundfault.console import command as status
 from groundfault.console import top_command as top
 from groundfault.console.hub import command as hub
 from groundfault.doctor import command as doctor
+from groundfault.lab.replay import command as replay
 from groundfault.lab.simulator import command as simulate
 from groundfault.metrics import command as metrics
 from groundfault.servicemap import command as servicemap
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     advise.add_to(commands)
     doctor.add_to(commands)
     metrics.add_to(commands)
+    replay.add_to(commands)
     servicemap.add_to(commands)
     status.add_to(commands)
     top.add_to(commands)

@@ -1,13 +1,17 @@
 """The Gronk spike: one touchdown, and eight times the usual traffic within a second.
 
-    locust -f locustfiles/gronk_spike.py --headless --host http://127.0.0.1:8000 --base-rps 10 --spike 8
+    locust -f locustfiles/gronk_spike.py --headless [--touchdowns 3] [--variant unprotected]
+    locust -f locustfiles/gronk_spike.py --headless --host http://127.0.0.1:8000 --base-rps 10 --capacity 17
 
 Two streams of fans arrive: those whose request needs the service at the end of the chain (``--path``, ``{n}`` becomes
 a random number), and ``--innocent-share`` times as many whose request does not (``--innocent-path``).
 The load is open-loop: every request is due at a moment drawn beforehand from a Poisson process along the curve and is
 sent then, however slow the answers are. Latency counts from the moment it was due. A fan gives up after ``--deadline``.
+A 503 with ``X-GroundFault: handled`` is not a failure here: Locust lists it under a name of its own, "... [shed]".
 
-What to expect with ``--base-rps`` at 0.6 of what the last service can do (answers in time per second, C its capacity):
+Without ``--host`` it is played against the demo's chain, which is started for it and can do about twenty requests a
+second (``--variant`` says what protects it). ``--base-rps`` is then 0.6 of what it can do, else 10.
+What to expect at that base (answers in time per second, C the capacity):
 
     before the spike           0.6 C, everybody is served
     during it, unprotected     C for about a second, then near 0: every answer comes too late to be of use,
@@ -17,190 +21,131 @@ What to expect with ``--base-rps`` at 0.6 of what the last service can do (answe
                                with annotated 503s all of them are served
     after it, with shedding    0.6 C again within a few seconds
 
-A 503 with ``X-GroundFault: handled`` is not a failure here: it is listed under a name of its own, "... [shed]".
-``--result-file`` writes one JSON line per request: its kind, when it was due (seconds on the monotonic clock), latency
-from then, status (0: no answer), whether it carried the header, and how late it was sent (the generator's own lag).
-With ``-u N`` or ``--processes N`` each driver sends its share of the rate.
+It is checked for the variant ``groundfault``: nobody is shed before the spike; during each one goodput is at least
+0.85 of C and at least 99 % of the innocents are served; no circuit trips; and within four seconds of the end
+of the last one 99 % are good again. For the other variants the same figures are shown and not judged.
+Without ``--capacity`` nothing is known of what a ``--host`` can do: goodput is then a share of what was due.
 """
 
-import gc
-import json
-import random
-import sys
-from argparse import ArgumentParser, Namespace
-from itertools import count
-from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from argparse import Namespace
+from collections.abc import Sequence
 
-import gevent
-from gevent.pool import Group
-from locust import FastHttpUser, events, task
-from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from groundfault.lab.curves import Curve, Points, Spike
+from groundfault.lab.load.locusting import ArrivalUser
+from groundfault.lab.load.scenario import Lane, Options, Scenario
+from groundfault.lab.targets.chain import Chain
 
-from groundfault import wire
-from groundfault._clock import monotonic
-from groundfault.lab.curves import Spike, arrivals
+LOAD = 0.6
+"""Base traffic as a share of capacity: a healthy service with room to spare."""
 
-_LAG_LIMIT_S = 0.020
-"""A generator later than this at the 99th percentile was itself overloaded; its run says nothing about the service."""
+BASE_RPS = 10.0
+"""Base traffic where the capacity is not known."""
 
 
-_UNCOLLECTED = 50_000
-"""Up to so many requests no garbage is collected during a run. Each that times out leaves some 10 kB."""
-
-
-@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]  # Locust's has no types
-def add_options(parser: ArgumentParser) -> None:
-    """Add the scenario's own options to Locust's."""
-    group = parser.add_argument_group("Gronk spike")
-    group.add_argument("--base-rps", type=float, default=10.0, help="fans per second before and after the spike")
+def add_options(group: Options) -> None:
+    """Add how high and how long the spike is, and what is asked for."""
+    group.add_argument("--base-rps", type=float, default=None, help="fans per second before and after the spike")
     group.add_argument("--spike", type=float, default=8.0, help="how many times as many during it")
+    group.add_argument("--touchdowns", type=int, default=1, help="how many spikes there are, one after the other")
     group.add_argument("--before", type=float, default=10.0, help="seconds before the spike")
     group.add_argument("--hold", type=float, default=20.0, help="seconds the spike lasts, its rise included")
     group.add_argument("--after", type=float, default=20.0, help="seconds after it")
     group.add_argument("--rise", type=float, default=1.0, help="seconds the rise takes")
-    group.add_argument("--deadline", type=float, default=1.0, help="seconds after which a fan gives up")
     group.add_argument("--path", default="/lineup/{n}", help="path that needs the last service")
     group.add_argument("--innocent-path", default="/lobby", help="path that does not")
     group.add_argument("--innocent-share", type=float, default=1 / 3, help="innocents per fan of the first kind")
-    group.add_argument("--seed", default="gronk", help="the same seed gives the same arrivals")
-    group.add_argument("--result-file", default="", help="write one JSON line per request to this file")
 
 
-def _curve(options: Namespace) -> Spike:
-    return Spike(
-        base_rps=options.base_rps,
+def lanes(options: Namespace) -> Sequence[Lane]:
+    """Return the two streams."""
+    if not options.innocent_share >= 0:
+        raise ValueError(f"innocent-share must be at least 0, not {options.innocent_share:g}")
+    return (
+        Lane("fan", options.path),
+        Lane("innocent", options.innocent_path, share=options.innocent_share, innocent=True),
+    )
+
+
+def base_rps(options: Namespace) -> float:
+    """Return what the option says, or what suits the capacity."""
+    if options.base_rps is not None:
+        return float(options.base_rps)
+    return BASE_RPS if options.capacity is None else LOAD * float(options.capacity)
+
+
+def curve(options: Namespace) -> Curve:
+    """Return one spike, or as many as there are touchdowns."""
+    once = Spike(
+        base_rps=base_rps(options),
         factor=options.spike,
         before_s=options.before,
         spike_s=options.hold,
         after_s=options.after,
         rise_s=options.rise,
     )
+    if not 1 <= options.touchdowns <= MOST_TOUCHDOWNS:
+        raise ValueError(f"touchdowns must be from 1 to {MOST_TOUCHDOWNS}, not {options.touchdowns}")
+    if options.touchdowns == 1:
+        return once
+    points = [(0.0, once.base_rps)]
+    for start, end in touchdowns(options):
+        points += [
+            (start, once.base_rps),
+            (start + options.rise, once.peak_rps),
+            (end, once.peak_rps),
+            (end, once.base_rps),
+        ]
+    return Points((*points, (points[-1][0] + options.after, once.base_rps)))
 
 
-def _objection(options: Namespace) -> str | None:
-    """Return what is wrong with the options, naming option, value and bound, or None."""
-    try:
-        _curve(options)
-    except ValueError as error:
-        return str(error)
-    if not options.deadline > 0:
-        return f"deadline must be above 0, not {options.deadline:g}"
-    if not options.innocent_share >= 0:
-        return f"innocent-share must be at least 0, not {options.innocent_share:g}"
-    for path in (options.path, options.innocent_path):
-        try:
-            path.format(n=1)
-        except (LookupError, ValueError):
-            return f"path may hold {{n}} and no other braces, not {path!r}"
-    return None
+MOST_TOUCHDOWNS = 50
 
 
-@events.init.add_listener  # type: ignore[untyped-decorator]  # as above
-def refuse_nonsense(environment: Environment, **_: object) -> None:
-    """End with one line, before anything is sent, if the options make no sense."""
-    objection = _objection(environment.parsed_options) if environment.parsed_options is not None else None
-    if objection is not None:
-        print(f"gronk_spike: {objection}", file=sys.stderr)  # noqa: T201  the user's console
-        sys.exit(2)
+def touchdowns(options: Namespace) -> list[tuple[float, float]]:
+    """Return when each spike starts and ends."""
+    every = options.hold + options.after
+    starts = [options.before + number * every for number in range(options.touchdowns)]
+    return [(start, start + options.hold) for start in starts]
 
 
-class ResultFile:
-    """One JSON line per request, written at once so that others may follow; or nowhere, if no file was asked for."""
-
-    def __init__(self, name: str) -> None:
-        self._file: TextIO | None = Path(name).open("a", encoding="utf-8", buffering=1) if name else None  # noqa: SIM115  open for as long as the run lasts
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Append one row."""
-        if self._file is not None:
-            self._file.write(json.dumps(row) + "\n")
+def spans(options: Namespace) -> dict[str, tuple[float, float]]:
+    """Return what is before the first spike, each spike, and what is after the last; ``spike`` is the last."""
+    spikes = touchdowns(options)
+    named = {"before": (0.0, options.before), "spike": spikes[-1]}
+    if len(spikes) > 1:
+        named |= {f"spike-{number}": span for number, span in enumerate(spikes, 1)}
+    named["after"] = (spikes[-1][1], spikes[-1][1] + options.after)
+    return {name: (start, end) for name, (start, end) in named.items() if end > start}
 
 
-class Fans(FastHttpUser):
-    """One driver: sends every request of its share of the arrivals when it is due, each in a greenlet of its own."""
-
-    concurrency = 10_000  # the client's own limit must never be what holds a request back
-    _numbers = count()
-    _finished: ClassVar[list["Fans"]] = []
-
-    def __init__(self, environment: Environment) -> None:
-        options = environment.parsed_options
-        if options is None:
-            raise RuntimeError("the scenario needs its options; start it with locust -f")
-        # Read when the client is built, so they come before it.
-        self.network_timeout = self.connection_timeout = options.deadline
-        super().__init__(environment)
-        self._options = options
-        self._results = ResultFile(options.result_file)
-        self._lags: list[float] = []
-        self._in_flight = Group()
-
-    @task
-    def send_them_all(self) -> None:
-        """Send the whole curve, wait for the answers, and stop."""
-        options = self._options
-        drivers = max(1, options.num_users or 1)
-        curve = _curve(options)
-        seed = f"{options.seed}/{getattr(self.environment.runner, 'worker_index', 0)}/{next(self._numbers)}"
-        share = options.innocent_share / drivers
-        due = sorted(
-            [(t, "fan") for t in arrivals(curve, scale=1 / drivers, seed=f"{seed}/fan")]
-            + [(t, "innocent") for t in arrivals(curve, scale=share, seed=f"{seed}/innocent")]
-        )
-        contests = random.Random(f"{seed}/contest")
-        if len(due) <= _UNCOLLECTED:
-            # Collecting what timed-out requests leave behind stops this process for up to a tenth of a second,
-            # in the middle of the spike.
-            gc.disable()
-        start = monotonic()
-        self._results.write({"start": start, "total_s": curve.total_s})
-        for offset, kind in due:
-            gevent.sleep(max(0.0, start + offset - monotonic()))
-            path = options.path if kind == "fan" else options.innocent_path
-            self._in_flight.spawn(self._send, kind, path, path.format(n=contests.randrange(1, 500)), start + offset)
-        gevent.sleep(max(0.0, start + curve.total_s - monotonic()))
-        self._in_flight.join(timeout=2 * options.deadline)
-        gc.enable()
-        self._say_lag()
-        self._finished.append(self)
-        runner = self.environment.runner
-        if (
-            self._options.headless
-            and runner is not None
-            and not isinstance(runner, WorkerRunner)
-            and len(self._finished) == drivers
-        ):
-            runner.quit()
-        self.stop()
-
-    def _send(self, kind: str, name: str, path: str, due: float) -> None:
-        lag = monotonic() - due
-        with self.client.get(path, name=name, catch_response=True) as response:
-            latency = monotonic() - due
-            handled = wire.read_refusal(response.status_code or 0, response.headers or {}) is not None
-            response.request_meta["response_time"] = latency * 1000
-            if handled:
-                response.request_meta["name"] = f"{name} [shed]"
-                response.success()
-        self._lags.append(lag)
-        row = {"kind": kind, "due": due, "latency_s": latency, "status": response.status_code or 0}
-        self._results.write({**row, "handled": handled, "lag_s": lag})
-
-    def _say_lag(self) -> None:
-        lags = sorted(self._lags)
-        p99 = lags[int(0.99 * (len(lags) - 1))] if lags else 0.0
-        if p99 > _LAG_LIMIT_S:
-            late = f"{p99 * 1000:.0f} ms"
-            said = f"void: 1 % of the requests were sent {late} late or more; the generator was overloaded"
-            print(said, file=sys.stderr)  # noqa: T201  the user's console; on stdout Locust's --json
+def bounds(options: Namespace) -> Sequence[str]:
+    """Return what is promised, of the variant groundfault; of the others the same without a bound."""
+    named = spans(options)
+    spikes = [name for name in named if name.startswith("spike-")] or [name for name in named if name == "spike"]
+    wanted = [("shed@before", "<=0")] if "before" in named else []
+    wanted += [(f"goodput@{name}", ">=0.85") for name in spikes]
+    if options.innocent_share > 0:
+        wanted += [(f"success.innocent@{name}", ">=0.99") for name in spikes]
+    wanted += [("recovery_s@after", "<=4")] if "after" in named else []
+    wanted += [("trips", "<=0")]
+    judged = options.variant == "groundfault"
+    return [f"{measure}{bound}" if judged else measure for measure, bound in wanted]
 
 
-@events.test_start.add_listener  # type: ignore[untyped-decorator]  # as above
-def stop_in_time(environment: Environment, **_: object) -> None:
-    """End a distributed run when every driver has had time to end: its master does not see them finish."""
-    runner, options = environment.runner, environment.parsed_options
-    if isinstance(runner, MasterRunner) and options is not None and options.headless:
-        total_s = options.before + options.hold + options.after
-        gevent.spawn_later(total_s + 2 * options.deadline + 1.0, runner.quit)
+SCENARIO = Scenario(
+    name="gronk-spike",
+    title="The Gronk spike",
+    lanes=lanes,
+    curve=curve,
+    spans=spans,
+    bounds=bounds,
+    options=add_options,
+    timeline=lambda options: [(start, "", "touchdown") for start, _ in touchdowns(options)],
+    target=lambda options: Chain(measure=options.capacity is None),
+)
+
+
+class Fans(ArrivalUser):
+    """Those who open the app."""
+
+    scenario = SCENARIO

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from cascading.guards import Changes, Sickness, guarded, next_service
-from cascading.parts import FREE, FREE_S, NEED, FaultsFile, Part
+from cascading.guards import Changes, guarded, next_service, sickly
+from cascading.parts import FREE, FREE_S, NEED, Part
+from groundfault.lab.targets.faults import FaultsFile
 from groundfault.sinks import default_sinks
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def create() -> "WSGIApplication":
         return [body]
 
     protected = guarded(app, part)
-    return Sickness(protected, part, faults) if part.is_last else protected
+    return sickly(protected, part, faults) if part.is_last else protected
 
 
 def _scarce(part: Part, faults: FaultsFile) -> Callable[[str], bytes]:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import psutil
 
 from cascading.judge import Recorded, rows_of
-from cascading.parts import Faults, Part, Variant, names
+from cascading.parts import Part, Variant, names
 from cascading.scenarios import Scenario
 from cascading.send import read_outcome, write_plan
 from groundfault._clock import monotonic
@@ -27,6 +27,7 @@ from groundfault.lab.processes import (
     start,
     stop,
 )
+from groundfault.lab.targets.faults import Faults
 
 __all__ = ["Chain"]
 

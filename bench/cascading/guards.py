@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 import requests
 from requests.adapters import HTTPAdapter
 
-from cascading.parts import FaultsFile, Part, Variant, timeout_s
-from groundfault import WSGILoadShedder, wire
+from cascading.parts import Part, Variant, timeout_s
+from groundfault import WSGILoadShedder
 from groundfault.events import CircuitChanged, Event
 from groundfault.integrations.requests import GroundFaultAdapter
 from groundfault.lab.chain import POOL_SIZE, StripFromWSGI
 from groundfault.lab.journal import Journal
-from groundfault.vocabulary import Reason, State
+from groundfault.lab.targets.faults import FaultsFile, Kind, Sickness, refuse
+from groundfault.vocabulary import State
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Changes", "Sickness", "guarded", "next_service"]
+__all__ = ["Changes", "guarded", "next_service", "sickly"]
 
 SLEEP_WINDOW_S = 5.0
 """How long an open circuit waits for its probe, in all variants; ours draw half of it by chance."""
@@ -127,29 +128,10 @@ class _Bulkhead:
         return answer
 
 
-class Sickness:
-    """Answers everything but health checks with a 503 for as long as this instance is said to be sick.
+def sickly(app: "WSGIApplication", part: Part, faults: FaultsFile) -> "WSGIApplication":
+    """Return the application as one that refuses everything while its instance is said to be sick.
 
     Annotated in the groundfault variant, as a shedder that has gone mad would; plain in the others.
     """
-
-    def __init__(self, app: "WSGIApplication", part: Part, faults: FaultsFile) -> None:
-        self._app = app
-        self._instance = part.instance
-        self._faults = faults
-        self._annotations: list[tuple[str, str]] = []
-        if part.variant is Variant.GROUNDFAULT:
-            self._annotations = list(wire.annotations(Reason.QUEUE_WAIT, part.service))
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Serve one request."""
-        if self._instance in self._faults.now().sick and environ["PATH_INFO"] != "/healthz":
-            return refuse(start_response, self._annotations)
-        return self._app(environ, start_response)
-
-
-def refuse(start_response: "StartResponse", headers: list[tuple[str, str]]) -> list[bytes]:
-    """Answer 503."""
-    body = b"not now\n"
-    start_response("503 Service Unavailable", [("Content-Length", str(len(body))), *headers])
-    return [body]
+    kind: Kind = "handled" if part.variant is Variant.GROUNDFAULT else "plain"
+    return Sickness(app, service=part.service, instance=part.instance, kind=kind, faults=faults)

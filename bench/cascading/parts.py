@@ -13,10 +13,9 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Self
 
-__all__ = ["FREE", "NEED", "USER_S", "Faults", "FaultsFile", "Last", "Part", "Variant", "names", "timeout_s"]
+__all__ = ["FREE", "NEED", "USER_S", "Last", "Part", "Variant", "names", "timeout_s"]
 
 NEED, FREE = "/need", "/free"
 
@@ -127,39 +126,3 @@ def names(length: int) -> str:
 def timeout_s(place: int) -> float:
     """Return how long the service at this place waits for the next: each a little less than the one before it."""
     return USER_S - 0.05 * (place + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """What is wrong with the last service at this moment. Handed over in a file, which the service looks at."""
-
-    slower: float = 1.0
-    sick: tuple[int, ...] = ()
-
-    def write(self, directory: Path) -> None:
-        """Make these the faults of the services that were told this directory."""
-        draft = directory / "faults.new"
-        draft.write_text(json.dumps(asdict(self)))
-        draft.replace(directory / "faults.json")
-
-
-class FaultsFile:
-    """Reads :class:`Faults` again whenever the file was replaced."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "faults.json"
-        self._seen = (0, 0)
-        self._faults = Faults()
-
-    def now(self) -> Faults:
-        """Return the faults in force; none as long as there is no file."""
-        try:
-            found = self._path.stat()
-            seen = (found.st_ino, found.st_mtime_ns)
-            if seen != self._seen:
-                fields = json.loads(self._path.read_text())
-                self._faults = Faults(slower=fields["slower"], sick=tuple(fields["sick"]))
-                self._seen = seen
-        except FileNotFoundError:
-            pass
-        return self._faults

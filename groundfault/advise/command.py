@@ -16,11 +16,11 @@ from groundfault.advise import shown
 from groundfault.advise.current import Current, read_current
 from groundfault.advise.log_fields import fields_of
 from groundfault.advise.processes import read_processes
-from groundfault.advise.progress import Progress
 from groundfault.advise.prometheus import read_prometheus
 from groundfault.advise.proposal import Proposal, Wishes
 from groundfault.advise.rules import propose
 from groundfault.advise.sources import Reading, SourceError
+from groundfault.logfiles.progress import Progress
 
 __all__ = ["FAILED", "add_to"]
 

@@ -7,10 +7,10 @@ that holds JSON as text, behind a prefix. Such lines are understood too, only mo
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Final
 
+from groundfault.logfiles.times import moment_of
 from groundfault.vocabulary import Outcome
 
 __all__ = ["OUTCOMES", "Fields", "Row", "calls_of", "fields_of", "find_row", "seconds_of", "tens_of"]
@@ -166,32 +166,7 @@ def seconds_of(value: object, unit_s: float) -> float | None:
     return result if isfinite(result) and result >= 0 else None
 
 
-_YEAR_2001_S: Final = 1e9
-_LAST_S: Final = 1e11
-
-
 def tens_of(value: object) -> int | None:
-    """Return the number of the ten seconds since the epoch in which a time lies; None for what is no time.
-
-    Numbers are s, ms, µs or ns, told apart by their magnitude. A time without a zone is taken for UTC.
-    """
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            try:
-                value = float(value)
-            except ValueError:
-                return None
-        else:
-            try:
-                return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // 10)
-            except (OverflowError, ValueError, OSError):
-                return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        return None
-    for _ in range(3):
-        if value < _LAST_S:
-            break
-        value /= 1000
-    return int(value // 10) if _YEAR_2001_S <= value < _LAST_S else None
+    """Return the number of the ten seconds since the epoch in which a time lies; None for what is no time."""
+    moment = moment_of(value)
+    return None if moment is None else int(moment // 10)

@@ -1,28 +1,21 @@
 """Reads JSON log lines, by two processes where there is enough to read, and says how far it is."""
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Final
 
 from groundfault.advise import wording
 from groundfault.advise.log_fields import Fields
-from groundfault.advise.log_files import BLOCK, Part, blocks_of_part, open_source
-from groundfault.advise.progress import Progress
-from groundfault.advise.sources import Reading, SourceError
+from groundfault.advise.sources import Reading
 from groundfault.advise.tally import OTHER, LineCounter, Tally
+from groundfault.logfiles.crew import counted, jobs_for
+from groundfault.logfiles.files import Part, blocks_of_part, open_source
+from groundfault.logfiles.progress import Progress
 
 __all__ = ["count_part", "read_logs"]
 
-SMALL: Final = 32 * 2**20
-"""Less than this is counted sooner than other processes have begun."""
-_AHEAD: Final = 2
+_UNPACKED: Final = "groundfault advise --log -"
 
 
 def count_part(part: Part, fields: Fields) -> Tally:
@@ -48,12 +41,11 @@ def read_logs(
     """
     total, notes = Tally(), []
     with ExitStack() as stack:
-        sources = [open_source(name) for name in dict.fromkeys(names)]
+        sources = [open_source(name, _UNPACKED) for name in dict.fromkeys(names)]
         for source in sources:
             stack.callback(source.close)
         sizes = [source.size for source in sources]
         known = None if None in sizes else sum(size for size in sizes if size is not None)
-        processes = _jobs(jobs, known)
         stack.enter_context(progress)
         progress.begin(known)
 
@@ -66,82 +58,11 @@ def read_logs(
                 if source.trouble:
                     notes.append(source.trouble)
 
-        work = parts()
-        # Of a pipe nobody knows how much is coming; for a little, no other process is begun.
-        first = _here(work if processes == 1 else islice(work, SMALL // BLOCK if known is None else 0), fields)
-        rest = stack.enter_context(closing(_by_others(work, fields, processes)))
-        try:
-            for tally, taken in chain(first, rest):
-                total.merge(tally)
-                progress.advance(taken, total.lines, total.told)
-        except OSError as error:
-            raise SourceError(f"a log cannot be read any more: {error}") from None
-        except BrokenProcessPool:
-            raise SourceError("a process that counted was ended by the system, perhaps for want of memory") from None
+        made = counted(parts(), partial(count_part, fields=fields), jobs=jobs_for(jobs, known), known=known)
+        for tally, taken in stack.enter_context(closing(made)):
+            total.merge(tally)
+            progress.advance(taken, total.lines, total.told)
     return Reading(total.observed(over_s), [*notes, *_notes(total, fields)], _hint(total, fields))
-
-
-def _jobs(jobs: int | None, known: int | None) -> int:
-    if jobs is not None:
-        return jobs
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if known is not None and known < SMALL else min(4, processors)
-
-
-def _here(parts: Iterator[tuple[Part, int]], fields: Fields) -> Iterator[tuple[Tally, int]]:
-    for part, taken in parts:
-        yield count_part(part, fields), taken
-
-
-def _by_others(
-    parts: Iterator[tuple[Part, int]], fields: Fields, jobs: int
-) -> Generator[tuple[Tally, int], None, None]:
-    """Hand out work, a little ahead of what is being done, so that a fast reader does not fill the memory."""
-    # Spawned: this process may have threads, of which a fork would take locks but not their owners.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
-    taken_by: dict[Future[Tally], int] = {}
-    try:
-        for part, taken in parts:
-            with _no_interrupts():  # the first ones start processes
-                taken_by[pool.submit(count_part, part, fields)] = taken
-            if len(taken_by) >= jobs + _AHEAD:
-                yield from _done(taken_by)
-        while taken_by:
-            yield from _done(taken_by)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # a part takes a fraction of a second
-
-
-def _done(taken_by: dict[Future[Tally], int]) -> Iterator[tuple[Tally, int]]:
-    done, _ = wait(taken_by, return_when=FIRST_COMPLETED)
-    for each in done:
-        yield each.result(), taken_by.pop(each)
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment. Processes that begin meanwhile are never told of it: they end with this one."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin() -> None:
-    """Begin to count in a process of one's own: leave Ctrl-C to the one that was asked, and end when it does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, name="groundfault-follow", daemon=True).start()
 
 
 def _notes(total: Tally, fields: Fields) -> list[str]:

@@ -3,13 +3,9 @@
 from dataclasses import dataclass, field
 
 from groundfault.advise.observed import Observed
-from groundfault.errors import GroundFaultError
+from groundfault.logfiles.files import SourceError
 
 __all__ = ["Reading", "SourceError"]
-
-
-class SourceError(GroundFaultError):
-    """A source could not be read. The message names it and the cause, without credentials."""
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from groundfault.breaker._callee import Callee
 from groundfault.breaker._fallback import Fallbacks
 from groundfault.breaker._health import HealthGate, HealthNews
 from groundfault.breaker._machine import AGAINST, Change, Circuit, Permit
-from groundfault.breaker._period import Period
+from groundfault.breaker._period import Period, renewed
 from groundfault.breaker._refused import Refused
 from groundfault.breaker._rolling import Rolling
 from groundfault.breaker.settings import BreakerSettings
@@ -365,12 +365,10 @@ class Gate:
             news.append(ConcurrencyChanged(self.resource, self.command, level, in_flight, limit or 0, _context.trace()))
 
     def _renew(self) -> None:
-        """Replace the period if it would say something else. Not more often: calls in flight compare its identity."""
-        new = self._new_period()
-        if not self.period.says_as_much_as(new):
-            self.period = new
+        """Replace the period if another is due. Not more often: calls in flight compare its identity."""
+        self.period = self._new_period(self.period)
 
-    def _new_period(self) -> Period:
+    def _new_period(self, before: Period | None = None) -> Period:
         health = self._health
         quiet = not (
             self._disabled
@@ -381,7 +379,7 @@ class Gate:
         )
         # A health check that falls due ends a period too: the gate is where it is started.
         ends_at = self._rolling.ends_at if health is None else min(self._rolling.ends_at, health.due_at)
-        return Period(self.settings, self._circuit, self._rolling, ends_at=ends_at, quiet=quiet)
+        return renewed(before, self.settings, self._circuit, self._rolling, ends_at=ends_at, quiet=quiet)
 
     def _new_health(self) -> HealthGate | None:
         check, ttl_s = self.settings.health_check, self.settings.health_check_ttl_s

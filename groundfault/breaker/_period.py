@@ -17,7 +17,7 @@ from groundfault.breaker._rolling import Rolling
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.vocabulary import Mode, State
 
-__all__ = ["Period"]
+__all__ = ["Period", "renewed"]
 
 _NEVER: Final = -math.inf
 
@@ -45,10 +45,7 @@ class Period:
         "wakes_at",
     )
 
-    def __init__(
-        self, settings: BreakerSettings, circuit: Circuit, rolling: Rolling, *, ends_at: float, quiet: bool
-    ) -> None:
-        mode, limit = settings.mode, settings.max_concurrent
+    def __init__(self, settings: BreakerSettings, circuit: Circuit, rolling: Rolling, *, ends_at: float) -> None:
         self.settings = settings
         self.permit = circuit.permit
         self.durations = rolling.durations
@@ -56,31 +53,54 @@ class Period:
         self.ends_at = ends_at
         self.timeout_s = settings.timeout_s
         self.slow_after = settings.slow_after_s
-        self.limit = sys.maxsize if limit is None else limit
+        self.limit = sys.maxsize if settings.max_concurrent is None else settings.max_concurrent
+        self.quiet_limit = -1
         self.refuses_until = self.wakes_at = _NEVER
-        if mode is Mode.FORCE_OPEN:
-            self.refuses_until = ends_at
-        elif mode is Mode.ENFORCE and circuit.state is State.OPEN:
-            self.wakes_at = circuit.wakes_at
-            self.refuses_until = min(circuit.wakes_at, ends_at)
-        elif mode is Mode.ENFORCE and circuit.state is State.HALF_OPEN and circuit.probe_out:
-            self.refuses_until = min(circuit.lease_ends_at, ends_at)
-        passes = mode is Mode.FORCE_CLOSED or (mode is not Mode.FORCE_OPEN and circuit.state is State.CLOSED)
-        if not (quiet and passes):
-            self.quiet_limit = -1
-        elif limit is None or limit == 1:
-            self.quiet_limit = self.limit
-        else:
-            self.quiet_limit = high_mark(limit) - 1  # the call that reaches the mark is the one to report it
 
-    def says_as_much_as(self, other: "Period") -> bool:
-        """Tell whether a call could not tell the two apart."""
-        return (
-            self.settings is other.settings
-            and self.permit is other.permit
-            and self.durations is other.durations
-            and self.ends_at == other.ends_at
-            and self.quiet_limit == other.quiet_limit
-            and self.refuses_until == other.refuses_until
-            and self.wakes_at == other.wakes_at
-        )
+
+def renewed(
+    before: Period | None,
+    settings: BreakerSettings,
+    circuit: Circuit,
+    rolling: Rolling,
+    *,
+    ends_at: float,
+    quiet: bool,
+) -> Period:
+    """Return the period of this moment: ``before``, if a call could not tell the two apart."""
+    quiet_limit = _quiet_limit(settings, circuit) if quiet else -1
+    refuses_until, wakes_at = _refusing(settings.mode, circuit, ends_at)
+    if (
+        before is not None
+        and before.settings is settings
+        and before.permit is circuit.permit
+        and before.durations is rolling.durations
+        and before.ends_at == ends_at
+        and before.quiet_limit == quiet_limit
+        and before.refuses_until == refuses_until
+        and before.wakes_at == wakes_at
+    ):
+        return before
+    new = Period(settings, circuit, rolling, ends_at=ends_at)
+    new.quiet_limit, new.refuses_until, new.wakes_at = quiet_limit, refuses_until, wakes_at
+    return new
+
+
+def _refusing(mode: Mode, circuit: Circuit, ends_at: float) -> tuple[float, float]:
+    """Return until when everything is refused for certain, and when the circuit sends its probe."""
+    if mode is Mode.FORCE_OPEN:
+        return ends_at, _NEVER
+    if mode is Mode.ENFORCE and circuit.state is State.OPEN:
+        return min(circuit.wakes_at, ends_at), circuit.wakes_at
+    if mode is Mode.ENFORCE and circuit.state is State.HALF_OPEN and circuit.probe_out:
+        return min(circuit.lease_ends_at, ends_at), _NEVER
+    return _NEVER, _NEVER
+
+
+def _quiet_limit(settings: BreakerSettings, circuit: Circuit) -> int:
+    mode, limit = settings.mode, settings.max_concurrent
+    if not (mode is Mode.FORCE_CLOSED or (mode is not Mode.FORCE_OPEN and circuit.state is State.CLOSED)):
+        return -1
+    if limit is None:
+        return sys.maxsize
+    return limit if limit == 1 else high_mark(limit) - 1  # the call that reaches the mark is the one to report it

@@ -16,7 +16,7 @@ from groundfault.lab.parts import Part
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["StripFromASGI", "StripFromWSGI", "session_for"]
+__all__ = ["StripFromASGI", "StripFromWSGI", "TimeoutAdapter", "session_for"]
 
 POOL_SIZE = 128
 """Connections a session keeps: more than any service has threads, so no call ever pays for a new one."""
@@ -33,12 +33,12 @@ def session_for(part: Part, callee: str, *, timeout_s: float) -> requests.Sessio
     if part.protected:
         adapter = GroundFaultAdapter(callee, timeout_s=timeout_s, pool_maxsize=POOL_SIZE)
     else:
-        adapter = _TimeoutAdapter(timeout_s, pool_maxsize=POOL_SIZE)
+        adapter = TimeoutAdapter(timeout_s, pool_maxsize=POOL_SIZE)
     session.mount(part.callee + "/", adapter)
     return session
 
 
-class _TimeoutAdapter(HTTPAdapter):
+class TimeoutAdapter(HTTPAdapter):
     """The plain adapter with a timeout for every call, as any careful client has."""
 
     def __init__(self, timeout_s: float, **kwargs: Any) -> None:

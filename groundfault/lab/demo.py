@@ -19,18 +19,10 @@ from groundfault.lab.curves import Spike
 from groundfault.lab.display import Display, Step
 from groundfault.lab.journal import Reader
 from groundfault.lab.measure import DEADLINE_S, SHED_STATUS, Measured, Row, capacity
-from groundfault.lab.parts import (
-    CONNECTIONS,
-    GROUPER_THREADS,
-    GROUPER_WORKERS,
-    ROUND_TRIP_S,
-    SABER_THREADS,
-    Part,
-    Phase,
-)
-from groundfault.lab.processes import DemoError, Process, new_token, start, start_server, stop
-from groundfault.lab.watching import run_directory, watched
-from groundfault.metrics.rundir import RUN_DIR
+from groundfault.lab.parts import CONNECTIONS, ROUND_TRIP_S, Phase
+from groundfault.lab.processes import DemoError, Process, start, stop
+from groundfault.lab.targets.chain import ChainServers
+from groundfault.lab.watching import watched
 
 __all__ = ["Plan", "Recorded", "StoppedError", "run", "stopped_by_signals"]
 
@@ -208,9 +200,8 @@ class _Chain:
 
     def __init__(self, directory: Path, phase: Phase, *, reports: Path | None = None) -> None:
         self._directory = directory
-        self._reports = reports
-        self._phase = phase
         self._processes: list[Process] = []
+        self._servers = ChainServers(directory, phase, self._processes, reports=reports)
 
     def __enter__(self) -> Self:
         return self
@@ -220,30 +211,11 @@ class _Chain:
 
     def start_saber(self) -> str:
         """Start saber and return its URL."""
-        return self._start("saber", "", _gunicorn(workers=1, threads=SABER_THREADS))
+        return self._servers.start_saber()
 
     def start_all(self) -> str:
         """Start the chain, last service first, and return the URL of the first."""
-        grouper = self._start(
-            "grouper", self.start_saber(), _gunicorn(workers=GROUPER_WORKERS, threads=GROUPER_THREADS)
-        )
-        return self._start("topps", grouper, _UVICORN)
-
-    def _start(self, service: str, callee: str, server: Sequence[str]) -> str:
-        token = new_token()
-        part = Part(service=service, phase=self._phase, directory=str(self._directory), token=token, callee=callee)
-        process, url = start_server(
-            service,
-            lambda port: [word.format(port=port, service=service) for word in server],
-            {**part.environment(), **self._reporting(service)},
-            directory=self._directory,
-            token=token,
-        )
-        self._processes.append(process)
-        return url
-
-    def _reporting(self, service: str) -> Mapping[str, str]:
-        return {} if self._reports is None else {RUN_DIR: str(run_directory(self._reports, service))}
+        return self._servers.start_all()
 
     def drive(self, command: Sequence[str], curve: Spike, display: Display, step: Step, *, grace_s: float) -> Measured:
         """Send the curve and follow it: the progress, the machine's CPU, and what the services report.
@@ -316,24 +288,3 @@ def _tally(rows: Sequence[Mapping[str, Any]], now: float) -> str:
     good = sum(row["status"] == 200 for row in recent)  # noqa: PLR2004  HTTP's own number
     shed = sum(row["status"] == SHED_STATUS for row in recent)
     return f"{good:3d} served  {shed:3d} shed  {len(recent) - good - shed:3d} failed /s"
-
-
-def _gunicorn(*, workers: int, threads: int) -> Sequence[str]:
-    """Return how a WSGI service is served: threads, and connections that outlive every pause in the curve."""
-    options = {
-        "--bind": "127.0.0.1:{port}",
-        "--worker-class": "gthread",
-        "--workers": workers,
-        "--threads": threads,
-        "--keep-alive": 75,
-        "--graceful-timeout": 1,
-        "--log-level": "warning",
-    }
-    words = [f"{name}={value}" for name, value in options.items()]
-    return ["gunicorn", *words, "--no-control-socket", "groundfault.lab.{service}:create()"]
-
-
-_UVICORN = (
-    *("uvicorn", "--factory", "groundfault.lab.{service}:create", "--host=127.0.0.1", "--port={port}"),
-    *("--timeout-keep-alive=75", "--timeout-graceful-shutdown=1", "--log-level=warning", "--no-access-log"),
-)

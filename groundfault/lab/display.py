@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from groundfault.lab.targets import Judged
+from groundfault.lab.goals import Judged
 
 __all__ = ["Display", "results_table"]
 

@@ -11,16 +11,16 @@ __all__ = ["command", "locustfile"]
 _NAME = "gronk_spike.py"
 
 
-def locustfile() -> Path:
-    """Return the scenario file: in an installed package beside this module, in a checkout at its root.
+def locustfile(name: str = _NAME) -> Path:
+    """Return a scenario file: in an installed package beside this module, in a checkout at its root.
 
     Raises :class:`DemoError` if it is in neither place.
     """
     here = Path(__file__).resolve().parent
-    for path in (here / "locustfiles" / _NAME, here.parent.parent / "locustfiles" / _NAME):
+    for path in (here / "locustfiles" / name, here.parent.parent / "locustfiles" / name):
         if path.is_file():
             return path
-    raise DemoError(f"{_NAME} is missing from this installation; reinstall: pip install 'groundfault[demo]'")
+    raise DemoError(f"{name} is missing from this installation; reinstall: pip install 'groundfault[demo]'")
 
 
 def command(

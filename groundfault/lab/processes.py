@@ -171,12 +171,15 @@ def new_token() -> str:
     return secrets.token_hex(8)
 
 
-def stop(processes: Sequence[Process]) -> None:
-    """End the groups of these processes, gently first, and wait until nothing of them is left."""
+def stop(processes: Sequence[Process], *, term_s: float = TERM_S) -> None:
+    """End the groups of these processes, gently first, and wait until nothing of them is left.
+
+    ``term_s``: how long they may take to end by themselves before they are killed, 3.0 by default.
+    """
     living = [process for process in processes if not process.gone]  # never a number that may be another's by now
     for process in living:
         _signal_group(process, signal.SIGTERM)
-    give_up = monotonic() + TERM_S
+    give_up = monotonic() + term_s
     while monotonic() < give_up and any(_group_lives(process) for process in living):
         sleep(0.02)
     for process in living:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from groundfault.lab import plots
 from groundfault.lab.demo import Recorded
+from groundfault.lab.goals import judge
 from groundfault.lab.series import Series, series
-from groundfault.lab.targets import judge
 
 __all__ = ["page", "write"]
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from groundfault.lab import report
 from groundfault.lab.demo import Plan, Recorded, StoppedError, run, stopped_by_signals
 from groundfault.lab.display import Display, results_table
+from groundfault.lab.goals import JUDGED_PHASE, judge
 from groundfault.lab.measure import phase_metrics
 from groundfault.lab.processes import DemoError
-from groundfault.lab.targets import JUDGED_PHASE, judge
 
 __all__ = ["DemoError", "StoppedError", "demo", "summary"]
 

@@ -10,7 +10,7 @@ from groundfault.advise.distribution import FINEST_S, PER_E, ZEROTH, Distributio
 from groundfault.advise.log_fields import fields_of
 from groundfault.advise.logs import read_logs
 from groundfault.advise.observed import Observed, Rates, Seen
-from groundfault.advise.progress import Progress
+from groundfault.logfiles.progress import Progress
 
 
 def _fine(values_s):

@@ -15,10 +15,11 @@ import pytest
 
 import groundfault
 from groundfault._clock import monotonic
-from groundfault.advise import command, progress, shown
+from groundfault.advise import command, shown
 from groundfault.breaker.registry import Registry, Resource
 from groundfault.breaker.settings import BreakerSettings
 from groundfault.cli import main
+from groundfault.logfiles import progress
 from groundfault.metrics import writer
 
 

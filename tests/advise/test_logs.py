@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundfault.advise import log_files, logs, tally
+from groundfault.advise import logs, tally
 from groundfault.advise.log_fields import fields_of, seconds_of, tens_of
-from groundfault.advise.log_files import Part, blocks_of_part, whole_lines
 from groundfault.advise.logs import count_part
 from groundfault.advise.observed import RateTrack
 from groundfault.advise.sources import SourceError
 from groundfault.advise.tally import LineCounter, Tally
 from groundfault.call_log import Line
 from groundfault.events import CommandDone
+from groundfault.logfiles import files
+from groundfault.logfiles.files import Part, blocks_of_part, whole_lines
 from groundfault.vocabulary import Outcome
 
 
@@ -292,7 +293,7 @@ def test_gzip_is_told_by_its_first_bytes_and_not_by_its_name(read, line):
 
 
 def test_a_gzip_file_that_ends_early_counts_as_far_as_it_goes(read, line, monkeypatch):
-    monkeypatch.setattr(log_files, "BLOCK", 4096)
+    monkeypatch.setattr(files, "BLOCK", 4096)
     reading = read([line(n=at) for at in range(20_000)], pack=lambda data: gzip.compress(data)[:-20_000])
     assert 0 < reading.commands[0].made < 20_000
     assert any("ends early" in note and "what came before it counts" in note for note in reading.notes)
@@ -314,7 +315,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_cause(tmp_path, content, w
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises(SourceError, match=words) as caught:
-        log_files.open_source(str(path))
+        files.open_source(str(path))
     assert str(path) in str(caught.value)
 
 
@@ -328,9 +329,9 @@ def test_whatever_the_parts_each_line_is_in_one_of_them(tmp_path_factory, conten
     path.write_bytes(content)
     found, too_long = [], []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(log_files, "BLOCK", 16)
-        patched.setattr(log_files, "LONGEST_LINE", longest)
-        patched.setattr(log_files, "_TAIL", 5)
+        patched.setattr(files, "BLOCK", 16)
+        patched.setattr(files, "LONGEST_LINE", longest)
+        patched.setattr(files, "_TAIL", 5)
         for start in range(0, len(content), size):
             part = Part(str(path), start, min(len(content), start + size))
             for block in blocks_of_part(part, lambda: too_long.append(1)):
@@ -372,7 +373,7 @@ def test_several_files_are_read_once_each(tmp_path, line, read):
 
 @pytest.mark.e2e
 def test_processes_count_what_one_would(read, line, monkeypatch):
-    monkeypatch.setattr(log_files, "PART", 50_000)
+    monkeypatch.setattr(files, "PART", 50_000)
     chance = random.Random(5)
     lines = [
         line(command=f"c{at % 3}", duration_s=chance.expovariate(10), ts=1_795_436_400 + at) for at in range(5_000)

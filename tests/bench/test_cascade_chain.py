@@ -12,14 +12,15 @@ import psutil
 import pytest
 from cascading import apps
 from cascading.chain import Chain
-from cascading.guards import Sickness, guarded
+from cascading.guards import guarded, sickly
 from cascading.judge import judge
-from cascading.parts import Faults, FaultsFile, Last, Part, Variant, names, timeout_s
+from cascading.parts import Last, Part, Variant, names, timeout_s
 from cascading.scenarios import SCENARIOS
 
 from groundfault import wire
 from groundfault._clock import monotonic
 from groundfault.breaker import Registry
+from groundfault.lab.targets.faults import Faults, FaultsFile
 
 BENCH = Path(apps.__file__).parent.parent
 
@@ -149,7 +150,7 @@ def test_a_sick_instance_refuses_everything_and_is_annotated_where_refusals_are(
         start_response("200 OK", [])
         return [b"ok"]
 
-    well, sick = (Sickness(app, part(variant=variant, instance=number), FaultsFile(tmp_path)) for number in range(2))
+    well, sick = (sickly(app, part(variant=variant, instance=number), FaultsFile(tmp_path)) for number in range(2))
 
     assert ask(well)[0] == 200
     status, annotations, _ = ask(sick)

@@ -1,6 +1,7 @@
 // What happened: a chart of the last minutes or hours, and the same as a list, to read an incident back afterwards.
 // Entries are kept by id, so that nothing moves under the reader's eyes but what has changed.
 import { SIGNS, count, make, mark, say, share, time } from "./dom.js";
+import { author } from "./tuning.js";
 
 const MOST = 500;
 const LANES = 14;
@@ -110,7 +111,8 @@ function take(list) {
     const { item } = entry;
     if (item === place) place = place.nextSibling;
     else frame.list.insertBefore(item, place);
-    const told = `${today}${JSON.stringify(of)}`;
+    entry.author = of.kind === "settings" && !of.by ? author(of.what) ?? of : of;
+    const told = `${today}${JSON.stringify(of)}${entry.author.version}`;
     if (told !== entry.told) write(entry);
     else if (entry.open) last(entry);
     entry.told = told;
@@ -150,7 +152,8 @@ function write(entry) {
   entry.spoken = KINDS[of.kind] ?? String(of.kind);
   last(entry);
   entry.counted = Object.entries(of.numbers ?? {}).map(counted).join(", ");
-  entry.whose = [of.by && `by ${of.by}`, of.reason && `“${of.reason}”`].filter(Boolean).join(": ");
+  const { by, reason } = entry.author;
+  entry.whose = [by && `by ${by}`, reason && `“${reason}”`].filter(Boolean).join(": ");
   say(entry.when, when);
   mark(entry.when, "title", `${iso(of.began_at)}${of.ended_at > of.began_at ? ` to ${iso(of.ended_at)}` : ""}`);
   mark(entry.when, "aria-label", `${when}, show this time in the chart`);
@@ -161,7 +164,7 @@ function write(entry) {
   say(entry.by, entry.whose);
   mark(entry.item, "data-level", level);
   mark(entry.item, "data-open", entry.open ? "" : null);
-  entry.found = [of.service, of.subject, of.what, of.by, of.reason, entry.spoken].join(" ").toLowerCase();
+  entry.found = [of.service, of.subject, of.what, by, reason, entry.spoken].join(" ").toLowerCase();
 }
 
 function last(entry) {

@@ -84,10 +84,13 @@ export function button(text, work, attributes = {}) {
   return made;
 }
 
-/** 1 -> "1 process", 2 -> "2 processes". */
+/** Who brought what this line of the timeline tells of into force, and why: from the store's history, as far as known. */
+export const author = (what) => state.known?.history.find(({ version }) => what === `version ${version} in force`);
+
 /** Whether there is a store, so that there is something to tune. */
 export const ready = () => state.known !== null;
 
+/** 1 -> "1 process", 2 -> "2 processes". */
 export const many = (number, one, more = `${one}s`) => `${number} ${number === 1 ? one : more}`;
 
 export const processes = (number) => many(number, "process", "processes");

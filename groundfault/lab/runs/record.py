@@ -173,7 +173,8 @@ class Run:
     ``started_at``: seconds since the epoch, None in virtual time. ``capacity_rps``: good answers a second that the
     scarce service can give, None if it is not known. ``spans``: named stretches, ``(start, end)`` in seconds, of which
     ``spike`` is the one that matters most. ``void``: why the run says nothing, one sentence each.
-    ``settings``: whatever the run was made with, as JSON can hold it. ``lag_p99_ms``: the generator's own.
+    ``settings``: whatever the run was made with, as JSON can hold it. ``lag_p99_ms`` and ``lag_p50_ms``: the
+    generator's own.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Run:
     started_at: float | None = None
     capacity_rps: float | None = None
     lag_p99_ms: float | None = None
+    lag_p50_ms: float | None = None
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
     marks: list[Mark] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)

@@ -103,9 +103,8 @@ def test_an_engineer_sees_a_spike_changes_a_setting_and_loses_a_worker(shop, bro
     with Crowd(port, FANS):  # a spike shows up
         page.locator(".tile", has_text="wallet").wait_for(timeout=30_000)
         page.locator("#headline", has_text="sheds").wait_for(timeout=30_000)
-        before = view(port)
-        assert before["headline"]["shed_share"] > 0.05
-        assert before["commands"][0]["counts"]["success"] > 20
+        until(lambda: view(port)["headline"]["shed_share"] > 0.05, "and how much")
+        until(lambda: view(port)["commands"][0]["counts"]["success"] > 20, "while others are served")
 
         # a setting changes behavior, by the page itself
         page.locator(".tile", has_text="wallet").get_by_role("button", name="Tune").click()
@@ -122,6 +121,8 @@ def test_an_engineer_sees_a_spike_changes_a_setting_and_loses_a_worker(shop, bro
         until(lambda: view(port)["commands"][0]["counts"].get("bulkhead-full", 0) > 0, "one at a time in each process")
         until(lambda: view(port)["commands"][0]["limit"] == 2, "so in both")
     assert any(each["kind"] == "settings" for each in view(port)["timeline"])
+    made = page.locator("#timeline li", has_text="in force", has=page.get_by_text("the wallet is slow"))
+    made.first.wait_for(timeout=10_000)  # who reads the incident back sees who did what, and why
 
     # a worker that is killed ages out, and its totals stay
     pids = {each["pid"] for each in view(port)["processes"]}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from groundfault.lab.targets import judge
+from groundfault.lab.goals import judge
 
 GOOD = {
     "goodput_share_in_spike": 0.95,

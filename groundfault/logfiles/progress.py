@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Callable
+from math import ceil
 from typing import Any, Final, Self, TextIO
 
 from groundfault._clock import Clock, monotonic
-from groundfault.advise import wording
 
 __all__ = ["Progress"]
 
@@ -13,11 +13,17 @@ _EVERY_S: Final = 5.0
 
 
 class Progress:
-    """Goes to ``file``, standard error by default. ``quiet``: says nothing. Without rich there are lines, not a bar."""
+    """Goes to ``file``, standard error by default. ``quiet``: says nothing. Without rich there are lines, not a bar.
 
-    def __init__(self, *, file: TextIO | None = None, quiet: bool = False, clock: Clock = monotonic) -> None:
+    ``told``: what lines that were understood tell of.
+    """
+
+    def __init__(
+        self, *, file: TextIO | None = None, quiet: bool = False, told: str = "calls", clock: Clock = monotonic
+    ) -> None:
         self._file = sys.stderr if file is None else file
         self._quiet = quiet
+        self._told = told
         self._clock = clock
         self._total: int | None = None
         self._bytes = 0
@@ -45,10 +51,10 @@ class Progress:
             self._task = start(total)
 
     def advance(self, taken: int, lines: int, told: int) -> None:
-        """Say that ``taken`` more bytes are done; ``lines`` and the calls ``told`` of are those so far."""
+        """Say that ``taken`` more bytes are done; ``lines`` and those ``told`` of are those so far."""
         self._bytes += taken
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._bytes, note=f"{lines:,} lines, {told:,} calls")
+            self._bar.update(self._task, completed=self._bytes, note=f"{lines:,} lines, {told:,} {self._told}")
             return
         now = self._clock()
         if self._quiet or now - self._said_at < _EVERY_S:
@@ -63,8 +69,8 @@ class Progress:
         if self._total:
             left_s = max(0.0, spent_s * (self._total / self._bytes - 1)) if self._bytes else 0.0
             done = f"{self._bytes / self._total:.0%} of {self._total / 1e6:,.0f} MB"
-            left = f", {wording.count(left_s)} s left"
-        return f"read {done}: {lines:,} lines, {told:,} calls, {wording.count(lines / spent_s)} lines/s{left}"
+            left = f", {ceil(left_s):,} s left"
+        return f"read {done}: {lines:,} lines, {told:,} {self._told}, {ceil(lines / spent_s):,} lines/s{left}"
 
 
 def _bar(file: TextIO) -> tuple[Any, Callable[[int | None], Any]] | None:
