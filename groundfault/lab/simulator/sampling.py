@@ -38,17 +38,14 @@ def sampled(document: Mapping[str, Any], of: int) -> Sampled:
         ratio = _shrink(service, of)
         if abs(ratio - 1) > _OFF:
             off[name] = ratio
-    for stream in made.get("streams") or ():
-        if isinstance(stream, dict):
-            stream["scale"] = _divided(stream.get("scale", 1.0), of)
-            if "users" in stream:
-                stream["users"] = _whole(stream["users"], of)
+    for stream in _listed(made.get("streams")):
+        stream["scale"] = _divided(stream.get("scale", 1.0), of)
+        if "users" in stream:
+            stream["users"] = _whole(stream["users"], of)
     if "capacity_rps" in made:
         made["capacity_rps"] = _divided(made["capacity_rps"], of)
-    for event in made.get("events") or ():
-        for key in ("instances", "batch"):
-            if isinstance(event, dict) and key in event:
-                event[key] = _whole(event[key], of)
+    for event in _listed(made.get("events")):
+        event.update({key: _whole(event[key], of) for key in ("instances", "batch") if key in event})
     return Sampled(made, tuple(_notes(of, off)))
 
 
@@ -56,6 +53,10 @@ def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(value, Mapping):
         return []
     return [(name, each) for name, each in value.items() if isinstance(each, dict)]
+
+
+def _listed(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _divided(value: Any, of: int) -> Any:
@@ -90,9 +91,11 @@ def _shrink(service: dict[str, Any], of: int) -> float:
 
 def _notes(of: int, off: Mapping[str, float]) -> list[str]:
     notes = [
-        f"One in {of} of the fleet and of its traffic: rates are a {of}th, shares and times are as of the whole. "
-        "Fewer places share a queue, so waits are longer than they would be and overload begins a little earlier; "
-        "and a second with few requests says little."
+        (
+            f"One in {of} of the fleet and of its traffic: rates are a {of}th, shares and times are as of the whole. "
+            "Fewer places share a queue, so waits are longer than they would be and overload begins a little earlier; "
+            "and a second with few requests says little."
+        )
     ]
     if off:
         shown = sorted(off, key=lambda name: -abs(off[name] - 1))[:_NAMED]

@@ -1,4 +1,4 @@
-"""A scenario again and again, with one or two of its settings varied: what if it were set otherwise?"""
+"""A scenario again and again, with one or two of its settings varied."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

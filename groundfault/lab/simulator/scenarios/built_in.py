@@ -17,7 +17,7 @@ BUILT_IN: Final[Mapping[str, str]] = {**draftkings.TITLES, **cascades.TITLES}
 
 def document(name: str) -> dict[str, Any]:
     """Return a built-in scenario, as a scenario file holds it. KeyError for a name that is not in BUILT_IN."""
-    return (draftkings if name in draftkings.TITLES else cascades).document(name)
+    return draftkings.document(name) if name in draftkings.TITLES else cascades.document(name)
 
 
 def chosen(word: str, changes: Iterable[str] = ()) -> Scenario:

@@ -9,6 +9,7 @@ Each service has four processes. saber, the last one, can do 400 requests a seco
 grouper: their users are the innocents, for nothing they need is scarce.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 __all__ = ["CAPACITY_RPS", "TITLES", "document"]
@@ -76,7 +77,9 @@ def _spike(
     }
 
 
-def _event(event: dict[str, Any], *, for_s: float, capacity_rps: float | None, figures: tuple[str, ...]) -> Any:
+def _event(
+    event: dict[str, Any], *, for_s: float, capacity_rps: float | None, figures: tuple[str, ...]
+) -> dict[str, Any]:
     """Something happens to saber, under the usual load."""
     end = _BEFORE_S + for_s
     total_s = end + 30.0
@@ -130,7 +133,7 @@ def _services(edges: int, retries: dict[str, Any] | None, fan_out: int) -> dict[
 _PLAIN_RETRIES: Final = {"rule": "plain", "most": 2, "backoff_s": 0.05}
 _OUR_RETRIES: Final = {"rule": "groundfault", "most": 1, "budget": 0.1}
 
-_CASES: Final = {
+_CASES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "cascade": _spike,
     "cascade-users": lambda: _spike(asks_again=True),
     "cascade-four-edges": lambda: _spike(edges=4, asks_again=True),

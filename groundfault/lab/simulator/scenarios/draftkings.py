@@ -5,7 +5,7 @@ shape: a few routes that everybody opens at once at a touchdown, served by servi
 the usual load of a game, next to routes whose users want something else and are the innocents.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from math import ceil
 from typing import Any, Final
@@ -17,7 +17,7 @@ __all__ = ["SPIKE", "SUNDAY", "document"]
 SPIKE: Final = "draftkings"
 SUNDAY: Final = "draftkings-sunday"
 TITLES: Final = {
-    SPIKE: "80 services, a touchdown, a million requests a minute: three and a half minutes at full rate",
+    SPIKE: "87 services, a touchdown, a million requests a minute: three and a half minutes at full rate",
     SUNDAY: "the same fleet from ten in the morning to eleven at night; meant for --sample 1/50",
 }
 
@@ -157,9 +157,10 @@ def _services() -> dict[str, Any]:
     return {name: _service(name, usual[name], peak[name]) for name in names}
 
 
-def _loads() -> tuple[Counter[str], Counter[str]]:
+def _loads() -> tuple[dict[str, float], dict[str, float]]:
     """Return how many requests a second each service gets, at the usual load of a game and at a touchdown."""
-    usual, peak = Counter[str](), Counter[str]()
+    usual: dict[str, float] = defaultdict(float)
+    peak: dict[str, float] = defaultdict(float)
     for route, rps in _USUAL_RPS.items():
         factor = _FACTOR if route in _FANS else _OTHERS_FACTOR
         for name, visits in _visits(route).items():
@@ -182,9 +183,9 @@ def _capacity_rps() -> float:
     return round(total, 1)
 
 
-def _visits(route: str) -> Counter[str]:
+def _visits(route: str) -> dict[str, float]:
     """Return how often a request of this route comes to each service, on average."""
-    visits = Counter[str]({_COMES_IN_AT.get(route, EDGES[0]): 1.0})
+    visits: dict[str, float] = defaultdict(float, {_COMES_IN_AT.get(route, EDGES[0]): 1.0})
     todo = [(link.to, link.made) for link in (*CALLED_BY_EDGES, Link(route))]
     while todo:
         name, share = todo.pop()
