@@ -13,6 +13,7 @@ from groundfault.console import command as status
 from groundfault.console import top_command as top
 from groundfault.console.hub import command as hub
 from groundfault.doctor import command as doctor
+from groundfault.lab.planning import command as plan
 from groundfault.lab.replay import command as replay
 from groundfault.lab.simulator import command as simulate
 from groundfault.metrics import command as metrics
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     top.add_to(commands)
     hub.add_to(commands)
     simulate.add_to(commands)
+    plan.add_to(commands)
     add_settings(commands)
     return parser
 

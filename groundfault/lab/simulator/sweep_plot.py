@@ -28,7 +28,13 @@ def draw(sweep: Sweep, scheme: Scheme) -> Figure:
     with drawn_in(scheme):
         figure = Figure(figsize=(9.6, 1.0 + 2.15 * len(shown)), layout="constrained")
         panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-        figure.suptitle(f"{sweep.title}, {sweep.variant}", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+        figure.suptitle(
+            f"{sweep.title[:1].upper()}{sweep.title[1:]} ({sweep.variant})",
+            x=0.01,
+            ha="left",
+            fontsize=11.5,
+            fontweight="bold",
+        )
         xs = _positions(across.values)
         for number, (axes, looked_at) in enumerate(zip(panels, shown, strict=True)):
             for at, value in enumerate(lines):
@@ -48,6 +54,7 @@ def draw(sweep: Sweep, scheme: Scheme) -> Figure:
         _ticks(panels[-1], across.values, xs)
         if others:
             panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.13), ncols=4, frameon=False, borderaxespad=0)
+        figure.align_ylabels(panels)
         return figure
 
 
@@ -89,7 +96,7 @@ def _mark_default(panels: Any, values: tuple[Any, ...], xs: list[float], default
     for axes in panels:
         axes.axvline(at, color=scheme.ink, linestyle="dashed", linewidth=1, zorder=1)
     panels[0].annotate(
-        "default", (at, 1), (4, -3), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+        "default", (at, 0), (4, 4), xycoords=("data", "axes fraction"), textcoords="offset points", va="bottom",
         fontsize=9.5,
     )  # fmt: skip
 

@@ -83,8 +83,10 @@ def _spike() -> dict[str, Any]:
 
 
 # Of the usual load of a game: (hour of the day, times). Lineups lock at 13:00, 16:25 and 20:20.
-_DAY: Final = ((10, 0.25), (11, 0.4), (12, 0.8), (12.9, 1.6), (13.1, 1.2), (14, 1.0), (16, 1.1), (16.4, 1.6), (16.6, 1.1),
-               (19, 0.9), (20, 1.1), (20.3, 1.4), (20.5, 0.9), (22, 0.7), (23, 0.4))  # fmt: skip
+_DAY: Final = (
+    *((10, 0.25), (11, 0.4), (12, 0.8), (12.9, 1.6), (13.1, 1.2), (14, 1.0)),
+    *((16, 1.1), (16.4, 1.6), (16.6, 1.1), (19, 0.9), (20, 1.1), (20.3, 1.4), (20.5, 0.9), (22, 0.7), (23, 0.4)),
+)
 _TOUCHDOWNS: Final = ((13.5, 5.0), (14.25, 6.0), (15.4, 8.0), (17.2, 5.0), (18.5, 6.0), (20.9, 7.0), (22.1, 4.0))
 """The hour, and how many times the usual load of a game fans ask for; for a minute each."""
 _TOUCHDOWN_S: Final = 60.0
@@ -126,7 +128,7 @@ def _sunday() -> dict[str, Any]:
         ],
         "services": _services(),
         "streams": [_stream(route, curve(route)) for route in _USUAL_RPS],
-    }  # fmt: skip
+    }
 
 
 _PARTS: Final = {SPIKE: _spike, SUNDAY: _sunday}

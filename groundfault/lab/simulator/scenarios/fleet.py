@@ -69,7 +69,9 @@ FLEET: Final[dict[str, Kind]] = {
     "limits-store": _kind(8, shared=True),
     "kyc": _kind(30, Link("kyc-vendor", 0.3, soft=True), shared=True),
     "kyc-vendor": _kind(240, shared=True),
-    "login": _kind(40, Link("account"), Link("token-issuer"), Link("fraud-score", soft=True), Link("mfa", 0.1), shared=True),
+    "login": _kind(
+        40, Link("account"), Link("token-issuer"), Link("fraud-score", soft=True), Link("mfa", 0.1), shared=True
+    ),
     "token-issuer": _kind(6, shared=True),
     "mfa": _kind(30, shared=True),
     "fraud-score": _kind(50, Link("device-fingerprint"), shared=True),
@@ -151,7 +153,14 @@ FLEET: Final[dict[str, Kind]] = {
     "leagues-db": _kind(16),
     "invites": _kind(30, Link("notifications", soft=True)),
     # Money.
-    "wallet": _kind(3, Link("balance"), Link("deposit", 0.1), Link("withdrawal", 0.05), Link("bonus", 0.3, 0.5, soft=True), loop=True),
+    "wallet": _kind(
+        3,
+        Link("balance"),
+        Link("deposit", 0.1),
+        Link("withdrawal", 0.05),
+        Link("bonus", 0.3, 0.5, soft=True),
+        loop=True,
+    ),
     "balance": _kind(12, Link("ledger-db")),
     "wallet-hold": _kind(20, Link("ledger")),
     "ledger": _kind(18, Link("ledger-db"), Link("audit", soft=True)),
@@ -164,12 +173,14 @@ FLEET: Final[dict[str, Kind]] = {
     "promo-rules": _kind(12),
     "receipts": _kind(24, Link("notifications", soft=True)),
     # What everybody uses a little.
-    "profile": _kind(3, Link("account", hit=0.3), Link("login", 0.3), Link("preferences", 0.5, 0.5, soft=True), loop=True),
+    "profile": _kind(
+        3, Link("account", hit=0.3), Link("login", 0.3), Link("preferences", 0.5, 0.5, soft=True), loop=True
+    ),
     "preferences": _kind(14, Link("profile-store")),
     "audit": _kind(8, Link("audit-log")),
     "audit-log": _kind(12),
     "notifications": _kind(20, Link("push-tokens")),
     "push-tokens": _kind(10),
     "config": _kind(6),
-}  # fmt: skip
+}
 """By name. An edge sends each request on to the service of its route."""
