@@ -19,6 +19,8 @@ _BEFORE_S: Final = 60.0
 _RISE_S: Final = 1.0
 _AFTER_MORE_S: Final = 60.0
 _MOST_HOPS: Final = 1_500_000
+_LEAST_RPS: Final = 20.0  # of an instance in the simulation; and it has four threads at least: smaller ones would
+_LEAST_THREADS: Final = 4  # queue for reasons of their own
 _COLD: Final = 2.0
 _FRONT: Final = "users"
 _DEADLINE_S: Final = 1.0
@@ -175,7 +177,8 @@ def checked(
     services = [each.service for each in plans]
     total_s = stretch.end - stretch.start
     hops = stretch.curve.expected(stretch.start, stretch.end) * (1 + sum(each.share for each in services))
-    sample = max(1, ceil(hops / _MOST_HOPS))
+    least_rps = min(each.rps_per_instance for each in services)
+    sample = max(1, min(ceil(hops / _MOST_HOPS), int(least_rps / _LEAST_RPS)))
     rates = _rates(stretch)
     span = (spike.at - stretch.start, min(spike.at + spike.hold_s, stretch.end) - stretch.start)
     jobs = []
@@ -230,7 +233,7 @@ def document(
     events: list[dict[str, Any]] = []
     for service in services:
         able_rps = service.rps_per_instance / sample
-        threads = max(1, round(able_rps * service.service_s))
+        threads = max(_LEAST_THREADS, round(able_rps * service.service_s))
         steps = instances[service.name]
         built[service.name] = {
             "instances": steps[0][1],

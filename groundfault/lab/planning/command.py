@@ -40,7 +40,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         "--measured", type=Path, metavar="RUN.json", help="a run that tells what the capacity file leaves out"
     )
     parser.add_argument(
-        "--spike", type=_factor, default=2.0, metavar="N", help="the spike of the check, times the curve, a minute (2)"
+        "--spike", type=_factor, default=1.25, metavar="N", help="the check's spike: times the curve, a minute (1.25)"
     )
     parser.add_argument(
         "--at", metavar="TIME", help="when it comes, HH:MM or seconds as in the curve (where reacting is too slow)"
@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace) -> int:
                     curve, plans, spike, scaler, seed=str(options.seed), processes=options.jobs, progress=told
                 )
         options.out.mkdir(parents=True, exist_ok=True)
-        files = _written(options.out, curve, origin_s, plans, reactive, fleets)
+        files = _written(options.out, curve, origin_s, plans, reactive=reactive, fleets=fleets)
     except KeyboardInterrupt:
         return _fail("stopped; nothing was written", STOPPED)
     except (demand.PlanError, RunError, ScenarioError, SwitchedOffError, OSError) as error:
@@ -148,7 +148,13 @@ def _holds(plans: "Sequence[Planned]", fleets: "Fleets | None") -> bool:
 
 
 def _written(
-    out: Path, curve: "Points", origin_s: float, plans: "Sequence[Planned]", reactive: Any, fleets: "Fleets | None"
+    out: Path,
+    curve: "Points",
+    origin_s: float,
+    plans: "Sequence[Planned]",
+    *,
+    reactive: Any,
+    fleets: "Fleets | None",
 ) -> list[str]:
     with (out / "plan.csv").open("w", encoding="utf-8", newline="") as lines:
         rows = csv.writer(lines)
@@ -259,7 +265,8 @@ def _lines(origin_s: float, plans: "Sequence[Planned]", fleets: "Fleets | None",
 def _spike_lines(origin_s: float, fleets: "Fleets") -> Iterator[str]:
     spike = fleets.spike
     sample = "" if fleets.sample == 1 else f" (simulated at 1/{fleets.sample} of the rates)"
-    yield f"A spike of {spike.factor:g} times the curve at {_clock(origin_s + spike.at)}, for {spike.hold_s:g} s{sample}:"
+    when = _clock(origin_s + spike.at)
+    yield f"A spike of {spike.factor:g} times the curve at {when}, for {spike.hold_s:g} s{sample}:"
     yield f"  could be served by the plan  {_promised(fleets):.3f}"
     for name, share in fleets.served.items():
         shown = "-" if share is None else f"{share:.3f}"

@@ -37,7 +37,7 @@ def draw_plan(
         top.set_ylabel("requests/s")
         top.set_ylim(bottom=0)
         for axes, plan in zip(others, shown, strict=True):
-            _levels(axes, plan, reactive[plan.service.name], curve.total_s, origin_s, scheme)
+            _levels(axes, plan, reactive[plan.service.name], total_s=curve.total_s, origin_s=origin_s, scheme=scheme)
         handles, labels = others[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         panels[-1].set_xlim(hours[0], hours[-1])
@@ -74,7 +74,7 @@ def _levels(axes: "Axes", plan: Planned, reactive: Instances, total_s: float, or
     )
     axes.set_title(plan.service.name)
     axes.set_ylabel("instances")
-    axes.set_ylim(0, max(max(ys), max(plan.needs)) * 1.15)
+    axes.set_ylim(0, max(*ys, *plan.needs) * 1.15)
 
 
 def _stairs(steps: Instances, total_s: float) -> tuple[list[float], list[float]]:

@@ -6,18 +6,19 @@ from typing import Any, Final
 
 from groundfault.lab.simulator import scenario
 from groundfault.lab.simulator.model import Scenario
-from groundfault.lab.simulator.scenarios import cascades, draftkings
+from groundfault.lab.simulator.scenarios import cascades, demo_chain, draftkings
 from groundfault.lab.simulator.table import ScenarioError
 
 __all__ = ["BUILT_IN", "chosen", "document"]
 
-BUILT_IN: Final[Mapping[str, str]] = {**draftkings.TITLES, **cascades.TITLES}
+BUILT_IN: Final[Mapping[str, str]] = {**demo_chain.TITLES, **draftkings.TITLES, **cascades.TITLES}
 """What each of them is, in words."""
 
 
 def document(name: str) -> dict[str, Any]:
     """Return a built-in scenario, as a scenario file holds it. KeyError for a name that is not in BUILT_IN."""
-    return draftkings.document(name) if name in draftkings.TITLES else cascades.document(name)
+    room = next(each for each in (demo_chain, draftkings, cascades) if name in each.TITLES or each is cascades)
+    return room.document(name)
 
 
 def chosen(word: str, changes: Iterable[str] = ()) -> Scenario:
