@@ -1,4 +1,4 @@
-"""The demo's chain, really run and simulated: the same arrivals, the measured service times, and how far the two differ.
+"""The demo's chain, really run and simulated with the same arrivals and service times, and how far the two differ.
 
 Run from a checkout: ``python -m bench.simulator_validation``; it takes about three minutes. Servers listen on loopback
 only. Each phase is run for real first; what the simulation is given is what that run shows of a calm chain before the
@@ -87,7 +87,7 @@ def simulated(phase: Phase, measured: Measured, recorded: Recorded, *, seed: str
         return evaluate(run_, Bound.parse(text)).value
 
     fans = run_.stream("fan")
-    assert fans is not None  # noqa: S101  the scenario has it
+    assert fans is not None
     start, end = int(curve.before_s), int(curve.spike_end_s)
     # As the demo counts them: a 503 is shed, with the header or without, and what topps makes of a failure is a 502.
     arrived = sum(fans.arrived[start:end]) / (recorded.capacity_rps * curve.spike_s)

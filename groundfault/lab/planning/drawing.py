@@ -50,7 +50,9 @@ def draw_plan(
         return figure
 
 
-def _levels(axes: "Axes", plan: Planned, reactive: Instances, total_s: float, origin_s: float, scheme: Scheme) -> None:
+def _levels(
+    axes: "Axes", plan: Planned, reactive: Instances, *, total_s: float, origin_s: float, scheme: Scheme
+) -> None:
     def hour(t: float) -> float:
         return (origin_s + t) / 3600
 

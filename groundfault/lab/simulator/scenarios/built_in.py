@@ -17,8 +17,9 @@ BUILT_IN: Final[Mapping[str, str]] = {**demo_chain.TITLES, **draftkings.TITLES, 
 
 def document(name: str) -> dict[str, Any]:
     """Return a built-in scenario, as a scenario file holds it. KeyError for a name that is not in BUILT_IN."""
-    room = next(each for each in (demo_chain, draftkings, cascades) if name in each.TITLES or each is cascades)
-    return room.document(name)
+    if name in demo_chain.TITLES:
+        return demo_chain.document(name)
+    return draftkings.document(name) if name in draftkings.TITLES else cascades.document(name)
 
 
 def chosen(word: str, changes: Iterable[str] = ()) -> Scenario:

@@ -2,11 +2,12 @@
 
 ::
 
-    fans ──► topps ──► lineup-threads ──► grouper ──► saber ──► contest-db
-    lobby ─► topps ──► lobby-threads ───► grouper
+    fans ──► topps ──► lineup-threads ──► topps-session ──► grouper ──► saber ──► contest-db
+    lobby ─► topps ─────────────────────► topps-session ──► grouper
 
-topps is an event loop that hands blocking calls to threads, forty for lineups and more for the lobby; those are
-services of their own here, for that is where requests wait. saber's five threads share two connections.
+topps is an event loop that hands blocking calls to threads, forty for lineups and more for the lobby; both call with
+one session, so with one circuit. Threads and session are services of their own here, for there requests wait and there
+they are refused. grouper's two workers have connections of their own. saber's five threads share two connections.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,7 @@ def document(name: str = NAME, *, costs: Costs | None = None, curve: Spike | Non
     curve = curve or Spike(base_rps=_LOAD * capacity_rps)
     common = {"deadline_s": 1.0, "shed_cost_s": costs.shed_s}
     plain = {"shedder": False, "deadline_s": 1.0}
+    unguarded = {"breaker": {"mode": "force_closed"}}
     spike = {
         "factor": curve.factor,
         "before_s": curve.before_s,
@@ -73,23 +75,24 @@ def document(name: str = NAME, *, costs: Costs | None = None, curve: Spike | Non
                 "loop": True,
                 "cpu": costs.topps_s,
                 "calls": [
-                    {"to": "lineup-threads", "routes": ["fan"], "breaker": {"mode": "force_closed"}},
-                    {"to": "lobby-threads", "routes": ["innocent"], "breaker": {"mode": "force_closed"}},
+                    {"to": "lineup-threads", "routes": ["fan"], **unguarded},
+                    {"to": "topps-session", "name": "lobby", "routes": ["innocent"], **unguarded},
                 ],
             },
             "lineup-threads": {
                 **plain,
                 "threads": _LINEUP_THREADS,
-                "calls": [{"to": "grouper", "timeout_s": _TOPPS_TIMEOUT_S}],
+                "calls": [{"to": "topps-session", "name": "lineup", **unguarded}],
             },
-            "lobby-threads": {
+            "topps-session": {
                 **plain,
-                "threads": _LOBBY_THREADS,
+                "threads": _LINEUP_THREADS + _LOBBY_THREADS,
                 "calls": [{"to": "grouper", "timeout_s": _TOPPS_TIMEOUT_S}],
             },
             "grouper": {
                 **common,
-                "workers": _GROUPER_WORKERS,
+                "instances": _GROUPER_WORKERS,
+                "balance": "random",
                 "threads": _GROUPER_THREADS,
                 "cpu": costs.grouper_s,
                 "routes": {"innocent": {"wait": costs.contests_s}},
@@ -118,7 +121,7 @@ def document(name: str = NAME, *, costs: Costs | None = None, curve: Spike | Non
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A curve made of requests that were really sent: it has as many in any stretch as there were. ``moments`` ascend."""
+    """A curve made of requests that were really sent: it has as many in any stretch as there were."""
 
     moments: Sequence[float]
     total_s: float
