@@ -27,15 +27,19 @@ from groundfault.lab.simulator.simulation import simulate
 CONTESTS_S: Final = 0.005
 LOBBY_ASLEEP_S: Final = 0.002
 _LEAST_S: Final = 0.0003
+_ERROR: Final = 400
 _CALM: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is compared. Shares of 0 to 1; seconds, None for never."""
+    """What is compared. Shares of 0 to 1; seconds, None for never.
+
+    ``refused``: of the fans due in the spike, who got an error for an answer, annotated or not.
+    """
 
     goodput: float
-    shed: float
+    refused: float
     innocents: float
     recovery_s: float | None
     trips: int
@@ -66,10 +70,12 @@ def costs(measured: Measured, capacity_rps: float, before_s: float) -> Costs:
 
 def real(measured: Measured, recorded: Recorded) -> Figures:
     """Return the figures of a phase that was really run."""
-    metrics = phase_metrics(measured, recorded.curve, recorded.capacity_rps)
+    curve = recorded.curve
+    metrics = phase_metrics(measured, curve, recorded.capacity_rps)
+    fans = [row for row in measured.rows if row.needs_saber and curve.before_s <= row.due < curve.spike_end_s]
     return Figures(
         goodput=metrics.goodput_share_in_spike,
-        shed=metrics.shed_share_in_spike,
+        refused=sum(row.status >= _ERROR for row in fans) / max(len(fans), 1),
         innocents=metrics.innocents_success_in_spike,
         recovery_s=metrics.recovery_s,
         trips=metrics.trips,
@@ -89,11 +95,10 @@ def simulated(phase: Phase, measured: Measured, recorded: Recorded, *, seed: str
     fans = run_.stream("fan")
     assert fans is not None
     start, end = int(curve.before_s), int(curve.spike_end_s)
-    # As the demo counts them: a 503 is shed, with the header or without, and what topps makes of a failure is a 502.
     arrived = sum(fans.arrived[start:end]) / (recorded.capacity_rps * curve.spike_s)
     return Figures(
         goodput=arrived,
-        shed=figure("shed.fan@spike") or 0.0,
+        refused=(figure("shed.fan@spike") or 0.0) + (figure("failed.fan@spike") or 0.0),
         innocents=figure("success.innocent@spike") or 0.0,
         recovery_s=figure("recovery_s@after"),
         trips=sum(len(edge.trips) for edge in run_.edges),

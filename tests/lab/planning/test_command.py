@@ -17,6 +17,7 @@ _CAPACITY = """
 start_s = 60
 warm_s = 0
 step_s = 60
+change_worth_h = 0
 [services.saber]
 rps_per_instance = 20
 [services.topps]

@@ -68,21 +68,25 @@ def test_a_run_fills_in_what_is_left_out():
     assert (topps.name, topps.rps_per_instance) == ("topps", 99.0)
 
 
+def _saber(**more):
+    return {"services": {"saber": {"rps_per_instance": 1, **more}}}
+
+
 @pytest.mark.parametrize(
     ("said", "error"),
     [
         ({}, "services must hold one service at least"),
         ({"services": {"saber": {}}}, "services.saber.rps_per_instance must be given: a number above 0"),
         ({"services": {"saber": {"rps_per_instance": 0}}}, "services.saber.rps_per_instance must be a number above 0"),
-        ({"services": {"saber": {"rps_per_instance": 1, "share": -1}}}, "services.saber.share must be a number above 0"),
-        ({"services": {"saber": {"rps_per_instance": 1, "color": 1}}}, "services.saber.color is unknown; there are"),
-        ({"services": {"saber": {"rps_per_instance": 1, "least": 3, "most": 2}}}, "services.saber.most must be at least least, 3, not 2"),
-        ({"headroom": 1.0, "services": {"saber": {"rps_per_instance": 1}}}, "headroom must be a number of at least 0 and at most 0.9, not 1.0"),
-        ({"step_s": 0, "services": {"saber": {"rps_per_instance": 1}}}, "step_s must be a number of at least 1"),
+        (_saber(share=-1), "services.saber.share must be a number above 0"),
+        (_saber(color=1), "services.saber.color is unknown; there are"),
+        (_saber(least=3, most=2), "services.saber.most must be at least least, 3, not 2"),
+        ({"headroom": 1.0, **_saber()}, "headroom must be a number of at least 0 and at most 0.9, not 1.0"),
+        ({"step_s": 0, **_saber()}, "step_s must be a number of at least 1"),
         ({"services": {"a b": {"rps_per_instance": 1}}}, "services.a b must have a name that matches"),
         ({"services": 3}, "services must be a table of tables, not 3"),
     ],
-)  # fmt: skip
+)
 def test_a_fleet_that_makes_no_sense_is_refused_with_the_place(said, error):
     with pytest.raises(PlanError) as caught:
         fleet_of(said, {})
@@ -90,8 +94,9 @@ def test_a_fleet_that_makes_no_sense_is_refused_with_the_place(said, error):
 
 
 def test_capacity_is_told_by_seconds_in_which_a_service_was_busy():
-    stream = Stream(name="fan", due=[100] * 4, sent=[100] * 4, arrived=[0] * 4, good=[0] * 4, late=[0] * 4, shed=[0] * 4,
-                    failed=[0] * 4, unsent=[0] * 4, p50_ms=[None] * 4, p99_ms=[None] * 4)  # fmt: skip
+    nothing = dict.fromkeys(("arrived", "good", "late", "shed", "failed", "unsent"), [0] * 4)
+    percentiles = dict.fromkeys(("p50_ms", "p99_ms"), [None] * 4)
+    stream = Stream(name="fan", due=[100] * 4, sent=[100] * 4, **nothing, **percentiles)
     busy = Service(
         name="saber",
         arrived=[50] * 4,

@@ -50,7 +50,7 @@ def test_a_sunday_has_its_touchdowns_and_the_spike_is_the_highest_of_them():
 
 @pytest.fixture(scope="module")
 def cascade():
-    """The eightfold spike, shortened: 2 s before it, 4 s of it, 4 s after it."""
+    """Run the eightfold spike, shortened: 2 s before it, 4 s of it, 4 s after it."""
     changes = [
         f"streams[{number}].spike.{key}={value}"
         for number in (0, 1)
@@ -72,7 +72,7 @@ def test_groundfault_keeps_goodput_and_innocents_where_plain_503s_lose_the_innoc
 
 def test_without_a_shedder_the_spike_takes_everybody(cascade):
     for variant in (Protection.BREAKERS, Protection.NONE):
-        assert _figure(cascade[variant], "goodput@spike") <= 0.6
+        assert _figure(cascade[variant], "goodput@spike") <= 0.7
         assert _figure(cascade[variant], "success.innocent@spike") <= 0.6
 
 
@@ -89,7 +89,7 @@ def test_what_refuses_everything_harms_nobody_else_if_it_says_so():
 def test_the_same_seed_makes_the_same_run_of_the_fleet():
     small = changed(
         sampled(document("draftkings"), 50).document,
-        ["total_s=3", "spans.spike=[1,2]", 'bounds=["goodput@spike"]'],
+        ["total_s=3", "spans={spike=[1,2]}", 'bounds=["goodput@spike"]'],
     )
     first, again, other = (simulate(scenario_of(small), seed=seed) for seed in ("1", "1", "2"))
 

@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from groundfault.cli import main
 from groundfault.lab import look
 from groundfault.lab.simulator import proposals, running
-from groundfault.lab.simulator.scenario import scenario_of
+from groundfault.lab.simulator.scenario import load, scenario_of
 from groundfault.lab.simulator.sweep import Axis, default_of, swept
 from groundfault.lab.simulator.sweep_plot import draw
 from groundfault.lab.simulator.table import ScenarioError
@@ -41,8 +41,6 @@ def file(tmp_path):
 
 @pytest.fixture
 def document(file):
-    from groundfault.lab.simulator.scenario import load
-
     return load(file)
 
 
@@ -82,7 +80,7 @@ def test_a_plot_has_a_panel_for_each_figure_marks_the_default_and_is_the_same_ea
     axes = [Axis.parse(text, document) for text in sweeps]
     made = swept(document, axes, ["1"], measures=["goodput@spike", "recovery_s@after"])
     pictures = [look.svg(draw(made, look.LIGHT), look.LIGHT) for _ in range(2)]
-    texts = [element.text for element in ElementTree.fromstring(pictures[0]).iter() if element.text]  # noqa: S314  our own
+    texts = [element.text for element in ET.fromstring(pictures[0]).iter() if element.text]  # noqa: S314  our own
 
     assert pictures[0] == pictures[1]
     assert "default" in texts
@@ -137,7 +135,7 @@ def test_the_list_names_each_built_in_scenario(capsys):
 
 
 def test_a_sample_is_simulated_and_said(tmp_path, capsys):
-    code = main(["simulate", "draftkings", "--sample", "1/200", "--set", "total_s=2", "--set", "spans.spike=[0,1]",
+    code = main(["simulate", "draftkings", "--sample", "1/200", "--set", "total_s=2", "--set", "spans={spike=[0,1]}",
                  "--set", 'bounds=["success"]', "--out", str(tmp_path)])  # fmt: skip
 
     assert code == 0
@@ -167,9 +165,9 @@ def _checked(document, *changes):
 def test_proposals_are_laid_where_they_are_meant(document):
     laid, rows = _checked(
         document,
-        ("*/saber/saber", "timeout_s", 0.7),
-        ("topps/sab*/*", "failure_threshold", 0.6),
-        ("saber", "deadline_s", 0.9),
+        ("*/saber/saber", "timeout_s", 0.8),
+        ("topps/sab*/*", "failure_threshold", 0.5),
+        ("saber", "deadline_s", 1.0),
         ("*/contest-db/entrants", "timeout_s", 0.1),
     )
 
