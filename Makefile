@@ -50,16 +50,19 @@ bench: $(STAMP)  ## costs, accuracy and goodput, beside the peers in the same ru
 	$(BIN)/python bench/advise_speed.py --lines 1000000
 	$(BIN)/python bench/console_observe.py
 	$(BIN)/python bench/top_cost.py
+	$(BIN)/python bench/generator_lag.py
+	$(BIN)/python bench/simulator_speed.py
 
 conformance: $(STAMP)  ## the field's hard cases, against every breaker installed (about 4 minutes)
 	$(BIN)/python tests/conformance $(ARGS)
 
-soak: $(STAMP)  ## ten times as many random cases, lost permits, then ten minutes of fuzzing (about three quarters of an hour)
+soak: $(STAMP)  ## ten times as many random cases, lost permits, ten minutes of fuzzing, then ten of chaos (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group soak
 	$(BIN)/python -m pytest -m long
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m 'not e2e' $(ARGS)
 	$(BIN)/python soak/permits.py
 	$(BIN)/python soak/fuzz_headers.py --seconds 600
+	$(BIN)/python soak/chaos.py  # kills, faults and spoiled settings at eight times capacity; soak-report/ has the results
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) build dist demo-report .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist demo-report soak-report .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """How many simulated calls a second one core makes: a single service and a chain, with the cores and without them.
 
-Run from a checkout: ``python -m bench.simulator_speed``; ``--profile`` says where the time goes. A call is one hop: a
+Run from a checkout: ``python bench/simulator_speed.py``; ``--profile`` says where the time goes. A call is one hop: a
 request that comes in at a service. The best of several rounds counts, for a busy machine only ever slows it down.
 """
 

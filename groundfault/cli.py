@@ -13,8 +13,10 @@ from groundfault.console import command as status
 from groundfault.console import top_command as top
 from groundfault.console.hub import command as hub
 from groundfault.doctor import command as doctor
+from groundfault.lab.load import command as load
 from groundfault.lab.planning import command as plan
 from groundfault.lab.replay import command as replay
+from groundfault.lab.reports import command as reports
 from groundfault.lab.simulator import command as simulate
 from groundfault.metrics import command as metrics
 from groundfault.servicemap import command as servicemap
@@ -120,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     advise.add_to(commands)
     doctor.add_to(commands)
     metrics.add_to(commands)
+    load.add_to(commands)
     replay.add_to(commands)
     servicemap.add_to(commands)
     status.add_to(commands)
@@ -128,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_to(commands)
     plan.add_to(commands)
     add_settings(commands)
+    reports.add_to(commands)
     return parser
 
 

@@ -169,7 +169,11 @@ class Points:
     def expected(self, start: float, end: float) -> float:
         """Return how many requests are due between two moments on average."""
         total = 0.0
-        for (t0, r0), (t1, r1) in pairwise(self.points):
+        first = max(bisect_right(self.points, (start,)) - 1, 0)  # a day may have a point for each second
+        for number in range(first, len(self.points) - 1):
+            (t0, r0), (t1, r1) = self.points[number], self.points[number + 1]
+            if t0 >= end:
+                break
             a, b = max(start, t0), min(end, t1)
             if a < b:
                 total += (r0 + (r1 - r0) * ((a + b) / 2 - t0) / (t1 - t0)) * (b - a)

@@ -1,47 +1,22 @@
-"""The plots of the report, as SVG with text as text, in a light and a dark scheme, and the headline as PNG."""
+"""The plots of the demo's report, in the look of groundfault/lab/look.py."""
 
-import io
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from groundfault.lab.curves import Spike
+from groundfault.lab.look import Scheme, drawn_in
 from groundfault.lab.series import Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["DARK", "LIGHT", "Scheme", "headline", "innocents", "png", "queue_wait", "shed_share", "svg", "trips"]
+__all__ = ["headline", "innocents", "queue_wait", "shed_share", "trips"]
 
 PHASES = ("unprotected", "plain-503", "groundfault")
 
 
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """Colors of one rendering. The three runs differ in color and in dash, so that anybody can tell them apart."""
-
-    name: str
-    paper: str
-    ink: str
-    faint: str
-    band: str
-    runs: Mapping[str, str]
-
-
-# The runs' hues are from Okabe and Ito's palette, told apart with any color vision; lightened for the dark paper.
-LIGHT = Scheme(
-    "light", "#ffffff", "#1f2328", "#8b949e", "#f3f0e8",
-    {"unprotected": "#c04a00", "plain-503": "#a06a00", "groundfault": "#0060a8"},
-)  # fmt: skip
-DARK = Scheme(
-    "dark", "#0d1117", "#e6edf3", "#7d8590", "#1c2128",
-    {"unprotected": "#ff8a50", "plain-503": "#e3b341", "groundfault": "#58a6ff"},
-)  # fmt: skip
 _DASHES = {"unprotected": (0, (1.2, 1.2)), "plain-503": (0, (5, 2)), "groundfault": "solid"}
 _LABELS = {
     "unprotected": "unprotected",
@@ -51,30 +26,6 @@ _LABELS = {
 _WIDTHS = {"unprotected": 1.8, "plain-503": 1.8, "groundfault": 2.6}
 
 Runs = Mapping[str, Series]
-
-
-@contextmanager
-def _style(scheme: Scheme) -> Iterator[None]:
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",  # text stays text: it can be searched, read aloud, and needs no embedded font
-        "svg.hashsalt": f"groundfault-{scheme.name}",
-        "font.family": "sans-serif",
-        "font.size": 10.5,
-        "figure.facecolor": scheme.paper,
-        "axes.facecolor": scheme.paper,
-        "axes.edgecolor": scheme.faint,
-        "axes.labelcolor": scheme.ink,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "text.color": scheme.ink,
-        "xtick.color": scheme.ink,
-        "ytick.color": scheme.ink,
-        "axes.titlesize": 11,
-        "axes.titlelocation": "left",
-        "axes.titleweight": "bold",
-    }
-    with mpl.rc_context(settings):
-        yield
 
 
 def _seconds_axis(axes: "Axes", curve: Spike, scheme: Scheme) -> None:
@@ -109,7 +60,7 @@ def _legend(axes: "Axes") -> None:
 
 def headline(runs: Runs, curve: Spike, capacity_rps: float, scheme: Scheme) -> Figure:
     """Draw what the fans ask for, above what they get in time, for the three runs."""
-    with _style(scheme):
+    with drawn_in(scheme):
         figure = Figure(figsize=(9.6, 5.2), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
         _seconds_axis(above, curve, scheme)
@@ -144,7 +95,7 @@ def headline(runs: Runs, curve: Spike, capacity_rps: float, scheme: Scheme) -> F
 
 def innocents(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
     """Draw the share of innocents who were served in time."""
-    with _style(scheme):
+    with drawn_in(scheme):
         figure, axes = _single(curve, scheme)
         _lines(axes, runs, scheme, lambda series: [None if v is None else v * 100 for v in series.innocents])
         axes.set_ylim(-1.5, 105)
@@ -155,7 +106,7 @@ def innocents(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
 
 def queue_wait(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
     """Draw how long requests had waited when saber saw them."""
-    with _style(scheme):
+    with drawn_in(scheme):
         figure, axes = _single(curve, scheme)
         _lines(axes, runs, scheme, lambda series: series.queue_wait_ms)
         axes.margins(y=0.08)
@@ -167,7 +118,7 @@ def queue_wait(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
 
 def shed_share(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
     """Draw the share of requests that saber refused."""
-    with _style(scheme):
+    with drawn_in(scheme):
         figure, axes = _single(curve, scheme)
         _lines(axes, runs, scheme, lambda series: [None if v is None else v * 100 for v in series.shed_share])
         axes.set_ylim(-1.5, 105)
@@ -180,7 +131,7 @@ def trips(runs: Runs, curve: Spike, scheme: Scheme) -> Figure:
     """Draw when circuits tripped and how long they stayed open, a row for each edge of each run."""
     edges = sorted({edge for run in runs.values() for _, edge in run.trips} | {"grouper -> saber", "topps -> grouper"})
     rows = [(phase, edge) for phase in PHASES[1:] if phase in runs for edge in edges]
-    with _style(scheme):
+    with drawn_in(scheme):
         figure, axes = _single(curve, scheme, height=0.6 + 0.36 * len(rows))
         for at, (phase, edge) in enumerate(rows):
             moments = [moment for moment, where in runs[phase].trips if where == edge]
@@ -201,28 +152,3 @@ def _single(curve: Spike, scheme: Scheme, height: float = 2.9) -> tuple[Figure, 
     _seconds_axis(axes, curve, scheme)
     axes.set_xlabel("seconds")
     return figure, axes
-
-
-def png(figure: Figure, scheme: Scheme) -> bytes:
-    """Render as PNG, twice as dense as a screen of 2010."""
-    with _style(scheme):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=160)
-        return buffer.getvalue()
-
-
-def svg(figure: Figure, scheme: Scheme) -> str:
-    """Render as a stand-alone SVG file; the same figure gives the same bytes."""
-    with _style(scheme):
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        return buffer.getvalue()
-
-
-_ID = re.compile(r'(\bid="|href="#|url\(#)')
-
-
-def inline(document: str, prefix: str) -> str:
-    """Return the ``<svg>`` element of an SVG file for use inside a page, with ids of its own among its siblings."""
-    element = document[document.index("<svg") :]
-    return _ID.sub(lambda match: match.group(1) + prefix, element)

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from groundfault.lab import plots
+from groundfault.lab import look, plots
 from groundfault.lab.demo import Recorded
 from groundfault.lab.goals import judge
 from groundfault.lab.series import Series, series
@@ -20,19 +20,19 @@ def write(out: Path, recorded: Recorded, summary: dict[str, Any]) -> None:
     """Write report.html, headline.svg, headline-dark.svg and headline.png into ``out``."""
     runs = _runs(recorded)
 
-    def headline(scheme: plots.Scheme) -> Figure:
+    def headline(scheme: look.Scheme) -> Figure:
         return plots.headline(runs, recorded.curve, recorded.capacity_rps, scheme)
 
-    (out / "headline.svg").write_text(plots.svg(headline(plots.LIGHT), plots.LIGHT), encoding="utf-8")
-    (out / "headline-dark.svg").write_text(plots.svg(headline(plots.DARK), plots.DARK), encoding="utf-8")
-    (out / "headline.png").write_bytes(plots.png(headline(plots.LIGHT), plots.LIGHT))
+    (out / "headline.svg").write_text(look.svg(headline(look.LIGHT), look.LIGHT), encoding="utf-8")
+    (out / "headline-dark.svg").write_text(look.svg(headline(look.DARK), look.DARK), encoding="utf-8")
+    (out / "headline.png").write_bytes(look.png(headline(look.LIGHT), look.LIGHT))
     (out / "report.html").write_text(page(recorded, summary), encoding="utf-8")
 
 
 def page(recorded: Recorded, summary: dict[str, Any]) -> str:
     """Return the page. Every plot is in it twice, for light and for dark surroundings; the style sheet shows one."""
     runs, curve = _runs(recorded), recorded.curve
-    figures: dict[str, Callable[[plots.Scheme], Figure]] = {
+    figures: dict[str, Callable[[look.Scheme], Figure]] = {
         "headline": lambda scheme: plots.headline(runs, curve, recorded.capacity_rps, scheme),
         "innocents": lambda scheme: plots.innocents(runs, curve, scheme),
         "trips": lambda scheme: plots.trips(runs, curve, scheme),
@@ -58,9 +58,9 @@ def _runs(recorded: Recorded) -> dict[str, Series]:
     }
 
 
-def _both(name: str, draw: Callable[[plots.Scheme], Figure]) -> Markup:
+def _both(name: str, draw: Callable[[look.Scheme], Figure]) -> Markup:
     drawings = []
-    for scheme in (plots.LIGHT, plots.DARK):
-        drawing = plots.inline(plots.svg(draw(scheme), scheme), f"{name}-{scheme.name}-")
+    for scheme in (look.LIGHT, look.DARK):
+        drawing = look.inline(look.svg(draw(scheme), scheme), f"{name}-{scheme.name}-")
         drawings.append(f'<div class="only-{scheme.name}">{drawing}</div>')
     return Markup("\n".join(drawings))  # noqa: S704  drawn here from numbers and fixed words, nothing a request brought

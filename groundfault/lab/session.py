@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from groundfault.lab import report
+from groundfault.lab import phases, report
 from groundfault.lab.demo import Plan, Recorded, StoppedError, run, stopped_by_signals
 from groundfault.lab.display import Display, results_table
 from groundfault.lab.goals import JUDGED_PHASE, judge
@@ -19,6 +19,9 @@ from groundfault.lab.measure import phase_metrics
 from groundfault.lab.processes import DemoError
 
 __all__ = ["DemoError", "StoppedError", "demo", "summary"]
+
+_RUN_FILE = "run-{}.json"
+"""One for each phase, as `groundfault report` and `groundfault gate` read it."""
 
 _NAMED = ("groundfault", "gunicorn", "uvicorn", "starlette", "werkzeug", "requests", "locust")
 
@@ -32,7 +35,8 @@ def demo(
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "summary.json").unlink(missing_ok=True)  # an old one must not pass for this run's
+        for old in (out / "summary.json", *out.glob(_RUN_FILE.format("*"))):
+            old.unlink(missing_ok=True)  # an old one must not pass for this run's
     except OSError as error:
         raise DemoError(f"cannot write to {out}: {error.strerror}; choose another directory with --out") from error
     plan = (Plan.quick() if quick else Plan()).scaled(scale, factor=factor)
@@ -43,6 +47,8 @@ def demo(
         results = summary(recorded)
         report.write(out, recorded, results)
     (out / "summary.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for name, phase in phases.runs(recorded, results["versions"]).items():
+        phase.write(out / _RUN_FILE.format(name))
     results_table(results["phases"], judge(results["phases"]), sys.stderr if as_json else sys.stdout)
     print(f"report: {(out / 'report.html').resolve()}", file=sys.stderr if as_json else sys.stdout)
     if as_json:

@@ -7,6 +7,7 @@ __all__ = ["moment_of"]
 
 _YEAR_2001_S: Final = 1e9
 _LAST_S: Final = 1e11
+_LAST_NS: Final = _LAST_S * 1e9
 
 
 def moment_of(value: object) -> float | None:
@@ -24,10 +25,11 @@ def moment_of(value: object) -> float | None:
                 return None
         else:
             try:
-                return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+                moment_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
             except (OverflowError, ValueError, OSError):
                 return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            return moment_s if 0 <= moment_s < _LAST_S else None  # beyond, no zone may have a date for it
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LAST_NS:
         return None
     for _ in range(3):
         if value < _LAST_S:

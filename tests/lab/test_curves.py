@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundfault.lab.curves import Spike, arrivals
+from groundfault.lab.curves import Points, Spike, arrivals
 
 durations = st.floats(0.5, 60)
 curves = st.builds(
@@ -111,3 +111,13 @@ def test_nobody_arrives_at_scale_zero():
 def test_a_curve_that_makes_no_sense_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Spike(**settings)
+
+
+def test_what_a_day_with_a_point_for_each_second_expects_is_looked_up():
+    """The segments before and behind are not gone through: a tenth of a second at a time, that would take hours."""
+    curve = Points(tuple((float(t), float(t % 7)) for t in range(86_401)))
+    slices = sum(curve.expected(86_000 + number / 10, 86_000 + (number + 1) / 10) for number in range(1000))
+
+    assert slices == pytest.approx(curve.expected(86_000, 86_100))
+    assert curve.expected(-5, 0.5) == pytest.approx(0.125)
+    assert curve.expected(86_400, 90_000) == 0

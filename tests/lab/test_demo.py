@@ -77,6 +77,7 @@ def test_it_runs_reports_and_leaves_nothing_behind(tmp_path):
     assert "The Gronk spike, three times" in stderr
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         *("report.html", "summary.json", "headline.svg", "headline-dark.svg", "headline.png", "logs"),
+        *(f"run-{phase}.json" for phase in summary["phases"]),
     }
 
     logs = tmp_path / "report" / "logs"

@@ -18,7 +18,7 @@ import gevent
 
 from groundfault._clock import monotonic
 from groundfault.lab.load.judging import Counted, Happened, judge, not_there
-from groundfault.lab.load.options import OptionError, Plan, plan
+from groundfault.lab.load.options import OptionError, Plan, host_of, plan
 from groundfault.lab.load.scenario import Scenario
 from groundfault.lab.load.targets import Running, TargetError
 from groundfault.lab.processes import DemoError
@@ -66,7 +66,7 @@ class Conductor:
         self.run: Run | None = None
         self._scenario = scenario
         self._options = Namespace(**vars(options))
-        self._host = host.rstrip("/")
+        self._host = host
         self._orchestra = orchestra
         self._names = list(orchestra.names())
         self._present: dict[str, tuple[str, float]] = {}
@@ -74,7 +74,7 @@ class Conductor:
         self._heard: dict[str, float] = {}
         self._finished: set[str] = set()
         self._counted = Counted()
-        self._happened = Happened(url=self._host)
+        self._happened = Happened(url="")
         self._plan: Plan | None = None
 
     def present(self, name: str, scenario: str) -> None:
@@ -119,6 +119,7 @@ class Conductor:
     def _play(self) -> None:
         self._plan = plan(self._scenario, self._options)
         if self._host:
+            self._happened.url = host_of(self._host)
             self._happened.capacity_rps = self._options.capacity
             self._drive(None)
             return
@@ -126,6 +127,10 @@ class Conductor:
             raise TargetError(f"{self._scenario.name} has no target of its own; name one with --host")
         target = self._scenario.target(self._options)
         self._happened.target = target.title
+        if self._options.scale_time < 1:
+            self._happened.notes.append(
+                "the times are shortened, those of restarts, retries and circuits are not: bounds may be missed"
+            )
         directory = Path(tempfile.mkdtemp(prefix=f"groundfault-{self._scenario.name}-"))
         running = None
         keep = False
@@ -191,7 +196,7 @@ class Conductor:
             now = monotonic()
             died = [] if running is None else list(running.died())
             for name in died:
-                self._void(f"{name} ended during the run")
+                self._void(f"ended during the run: {name}")
             lost = [name for name in self._names if name not in self._finished and self._lost(name, now)]
             for name in lost:
                 self._void(f"worker {self._named(name)} went missing during the run")

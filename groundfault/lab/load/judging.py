@@ -1,14 +1,14 @@
 """From what all drivers counted to the run and its verdict. Pure."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from groundfault._histogram import Histogram
 from groundfault.lab.load.options import Plan, own_settings, streams
 from groundfault.lab.load.scenario import Scenario
-from groundfault.lab.runs.measures import judged
+from groundfault.lab.runs.measures import Bound, judged
 from groundfault.lab.runs.record import Edge, Mark, Run, Service, Stream, Verdict
 from groundfault.lab.runs.tally import Fate, Tally
 
@@ -109,7 +109,17 @@ def judge(scenario: Scenario, plan: Plan, options: Namespace, counted: Counted, 
         versions=happened.versions,
     )
     void = [*happened.void, *_voids(run, counted, happened, options.max_lag_ms)]
-    return replace(run, checks=judged(run, plan.bounds), void=list(dict.fromkeys(void)))
+    own = len(plan.bounds) - len(options.gate)
+    bounds = plan.bounds if happened.target else (*_seen_from_outside(plan.bounds[:own]), *plan.bounds[own:])
+    return replace(run, checks=judged(run, bounds), void=list(dict.fromkeys(void)))
+
+
+def _seen_from_outside(bounds: Sequence[Bound]) -> list[Bound]:
+    """Return a scenario's own bounds as they hold for a user's target, whose circuits nobody can see: shown only.
+
+    A bound that the user asked for stays what it is, and is missed.
+    """
+    return [replace(each, at_least=None, at_most=None) if each.measure == "trips" else each for each in bounds]
 
 
 def _voids(run: Run, counted: Counted, happened: Happened, max_lag_ms: float) -> list[str]:

@@ -24,7 +24,7 @@ from groundfault._clock import monotonic
 from groundfault.lab.load.conducting import Conductor
 from groundfault.lab.load.driving import Driver
 from groundfault.lab.load.judging import EXIT_CODES, Counted
-from groundfault.lab.load.options import OptionError, add_options, plan
+from groundfault.lab.load.options import OptionError, add_options, host_of, plan
 from groundfault.lab.load.scenario import Scenario
 from groundfault.lab.load.telling import line, table
 from groundfault.lab.runs.record import Run
@@ -118,6 +118,8 @@ class _Stage:
             return None  # the master's options count, and it has looked at them
         try:
             plan(self.scenario, options)
+            if options.host:
+                host_of(options.host)
         except OptionError as error:
             return str(error)
         if options.headless and not options.host and self.scenario.target is None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from groundfault.lab.curves import Curve
 from groundfault.lab.load.scenario import Lane, Options, Played, Scenario
@@ -13,7 +14,7 @@ from groundfault.lab.runs.measures import Bound, evaluate
 from groundfault.lab.runs.record import Run, Stream
 from groundfault.lab.runs.tally import Tally
 
-__all__ = ["OptionError", "Plan", "add_options", "plan"]
+__all__ = ["OptionError", "Plan", "add_options", "host_of", "plan"]
 
 LAG_LIMIT_MS: Final = 10.0
 MAX_OPEN: Final = 5_000
@@ -100,6 +101,25 @@ def plan(scenario: Scenario, options: Namespace) -> Plan:
         raise
     except ValueError as error:
         raise OptionError(str(error)) from error
+
+
+def host_of(text: str) -> str:
+    """Return the user's target as it is sent to. Raises OptionError if nothing could be sent there.
+
+    The message never repeats what may be a password.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise OptionError(f"host must be a URL such as http://127.0.0.1:8000: {error}") from error
+    if parts.username is not None or parts.password is not None:
+        raise OptionError("host must be a URL without a name or a password: nothing would be done with them")
+    wrong = parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or parts.query or parts.fragment
+    if wrong or not text.isascii() or any(letter <= " " or letter == "\x7f" for letter in text):
+        said = "what was given" if "@" in text else f"{text!r:.200}"
+        raise OptionError(f"host must be a URL such as http://127.0.0.1:8000, not {said}")
+    return text.rstrip("/")
 
 
 def _above(name: str, value: float) -> None:

@@ -23,7 +23,8 @@ __all__ = ["Answer", "BrokenError", "Client"]
 
 _BLOCK: Final = 65_536
 _STALE_S: Final = 1.0
-"""A connection idle for longer is looked at before it is used: servers close those that idle too long."""
+"""Servers close connections that idle too long. What was lost on one that has idled for this is sent once more;
+on a younger one the server has failed a request, and sending it again would hide that and add load to it."""
 
 _REMEMBERED: Final = 10_000
 """So many requests are kept put together; a replay may make a new one for each arrival."""
@@ -111,12 +112,12 @@ class Client:
     def send(self, request: Request, drawn: float) -> Answer:
         """Send it and return the answer. Raises BrokenError; a gevent.Timeout on the way closes the connection."""
         data = (b"%d" % (1 + int(drawn * NUMBERS))).join(self._pieces(request))
-        kept = self._take()
+        kept, idle_s = self._take()
         if kept is not None:
             try:
                 return self._exchange(kept, data, request.method)
             except _StaleError:
-                if request.method not in _IDEMPOTENT:
+                if request.method not in _IDEMPOTENT or idle_s < _STALE_S:
                     raise BrokenError("the connection was closed", refused=False) from None
         try:
             return self._exchange(self._connect(), data, request.method)
@@ -151,13 +152,14 @@ class Client:
                 connection.close()
         return Answer(reply.get_code(), reply.found, reply.size)
 
-    def _take(self) -> socket.socket | None:
+    def _take(self) -> tuple[socket.socket | None, float]:
+        """Return an idle connection that is as it was left, and for how long it has been idle."""
         while self._idle:
             connection, since = self._idle.pop()  # the one used last is the least likely to have been closed
-            if monotonic() - since < _STALE_S or _is_open(connection):
-                return connection
+            if _is_open(connection):
+                return connection, monotonic() - since
             connection.close()
-        return None
+        return None, 0.0
 
     def _connect(self) -> socket.socket:
         if not self._addresses:

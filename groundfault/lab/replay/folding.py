@@ -34,6 +34,7 @@ _ONE_WORD: Final = re.compile(r"[A-Za-z]+")
 _HEX: Final = re.compile(r"[a-fA-F]{8,}\Z")
 _NO_VOWEL: Final = re.compile(r"[^aeiouyAEIOUY]{6,}")
 _TURN: Final = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
+_PIECE: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 # What follows these names somebody, or is a secret, even where it looks like a word.
@@ -43,21 +44,33 @@ _NAMES_AFTER: Final = frozenset(
         "accounts",
         "activate",
         "activation",
+        "author",
+        "authors",
         "client",
         "clients",
+        "contact",
+        "contacts",
         "customer",
         "customers",
         "email",
         "emails",
+        "employee",
+        "employees",
+        "friend",
+        "friends",
         "invitation",
         "invitations",
         "invite",
         "invites",
+        "join",
         "key",
         "keys",
         "login-as",
         "member",
         "members",
+        "name",
+        "names",
+        "nickname",
         "password",
         "passwords",
         "patient",
@@ -65,6 +78,8 @@ _NAMES_AFTER: Final = frozenset(
         "people",
         "person",
         "persons",
+        "phone",
+        "phones",
         "player",
         "players",
         "profile",
@@ -72,7 +87,11 @@ _NAMES_AFTER: Final = frozenset(
         "reset",
         "secret",
         "secrets",
+        "session",
+        "sessions",
         "share",
+        "student",
+        "students",
         "token",
         "tokens",
         "u",
@@ -116,9 +135,17 @@ def fold_segment(segment: str, before: str = "") -> str:
     """Return a segment of a path as a template holds it; ``before`` is the one that it follows."""
     if segment.isascii() and segment.isdecimal():
         return NUMBER
-    if before.lower() in _NAMES_AFTER and segment.lower() not in _NAMES_NOBODY:
+    if _names_somebody(before) and segment.lower() not in _NAMES_NOBODY:
         return ID
     return segment if _is_word(segment) else ID
+
+
+def _names_somebody(before: str) -> bool:
+    """Tell whether what follows this segment is somebody's: ``users``, and ``by-email`` and ``userProfile``, too."""
+    if before.lower() in _NAMES_AFTER:
+        return True
+    words = _PIECE.findall(before[-LONGEST_WORD:])
+    return bool(words) and words[-1].lower() in _NAMES_AFTER
 
 
 def _is_word(text: str) -> bool:
@@ -169,7 +196,7 @@ class Folder:
             kept = fold_segment(segment, before)
             if kept == segment and not self._has_place(folded, kept):
                 kept = ID
-            folded, before = f"{folded}/{kept}", segment
+            folded, before = f"{folded}/{kept}", segment if segment.strip(".") else before
         return folded + "/" if path.endswith("/") or not folded else folded
 
     def _has_place(self, parent: str, child: str) -> bool:

@@ -31,6 +31,12 @@ _COMMON: Final = re.compile(
     rb"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))\]"
     rb' "((?:[^"\\]|\\.)*)" ([1-5]\d\d)(?= |\Z)'
 )
+_DATED: Final = re.compile(
+    rb"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)\]? "
+    rb'[^"]*"([A-Z]{3,7} [^"\\]* HTTP/[\d.]+)" ([1-5]\d\d)(?= |\Z)'
+)
+"""A time at the start, as Python's logging puts it before uvicorn's lines."""
+_TIMELESS: Final = re.compile(rb'"[A-Z]{3,7} [^" ]+ HTTP/[\d.]+" [1-5]\d\d(?= |\Z)')
 _STATUS: Final = re.compile(rb" [1-5]\d\d[ \r]?\Z")
 _NUMBERS: Final = re.compile(rb"/\d+(?=[/?; ]|\Z)")
 _NUMBERS_SAID: Final = re.compile(r"/[0-9]+(?=[/?;]|\Z)")
@@ -82,7 +88,9 @@ class LineReader:
     def _read_fast(self, lines: list[bytes]) -> None:  # noqa: C901  as below
         # One loop that calls nothing of ours for most lines: each call would cost as much as the line itself.
         seconds, routes, seen = self._seconds, self._routes, self.seen
-        statuses: dict[bytes, int] = {}
+        within, elsewhere = seen.within, dict[bytes, int]()
+        wanted = dict[bytes, int]()
+        statuses = wanted
         stamp, second, zone, run, parsed = b"", 0, 0, 0, 0
         counts: dict[str, int] = {}
         for at, line in enumerate(lines):
@@ -104,6 +112,8 @@ class LineReader:
                 seen.zones[zone] += 1
                 seen.follow(second, seen.physical + at + 1)
                 counts = self._minutes[second // 60]
+                if within is not None:
+                    statuses = wanted if within[0] <= second < within[1] else elsewhere
             status = rest[:5]
             if status in statuses:
                 route = routes.get(request)
@@ -127,7 +137,7 @@ class LineReader:
         seconds.pop(0, None)  # before the first time there was none to count for
         seen.parsed += parsed
         seen.lines += parsed
-        for status, times in statuses.items():
+        for status, times in wanted.items():
             seen.statuses[status.strip().decode("ascii")] += times
 
     def _moment(self, stamp: bytes) -> tuple[int, int] | None:
@@ -148,7 +158,7 @@ class LineReader:
                 )
             except (LookupError, ValueError):
                 local = None
-            if local is not None and int(year) > 2000 and abs(zone) <= 840:  # noqa: PLR2004  as of other times; +1400
+            if local is not None and 2000 < int(year) < 5000 and abs(zone) <= 840:  # noqa: PLR2004  as of other times; +1400
                 moment = int(local.timestamp()) - zone * 60, zone
         self._moments[stamp] = moment
         return moment
@@ -201,7 +211,7 @@ class LineReader:
         if line.startswith(b"{"):
             self._read_json(line, number)
             return
-        found = _COMMON.search(line)
+        found = _COMMON.search(line) or _DATED.match(line)
         if found is not None:
             self._count_common(found, number)
             return
@@ -209,7 +219,7 @@ class LineReader:
         if start > 0 and line.endswith(b"}"):
             self._read_json(line[start:], number)
         else:
-            self.seen.refuse(Why.UNKNOWN, number)
+            self.seen.refuse(Why.NO_TIME if _TIMELESS.search(line) else Why.UNKNOWN, number)
 
     def _count_common(self, found: re.Match[bytes], number: int) -> None:
         stamp, request, status = found.groups()
@@ -277,7 +287,8 @@ class LineReader:
             seen.zones[zone] += 1
         seen.follow(second, number)
         status = str(told.status)
-        if len(status) == 3 and status.isascii() and status.isdecimal() and "100" <= status <= "599":  # noqa: PLR2004  as statuses are
+        is_status = len(status) == 3 and status.isascii() and status.isdecimal() and "100" <= status <= "599"  # noqa: PLR2004  as statuses are
+        if is_status and (seen.within is None or seen.within[0] <= second < seen.within[1]):
             seen.statuses[status] += 1
         self._seconds[second] += times
         self._minutes[second // 60][route] += times

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -175,7 +174,7 @@ class Plan:
         if said.get("seconds", len(rps)) != len(rps):
             raise PlanError(f"seconds must be {len(rps)}, as many as rps holds, not {said.get('seconds')!r:.40}")
         return cls(
-            start=_start(said.get("start")),
+            start=_start(said.get("start"), len(rps)),
             rps=rps,
             templates=templates,
             mix=mix,
@@ -210,7 +209,7 @@ def _listed(said: Mapping[str, Any], name: str, least: int, most: int) -> list[A
 
 
 def _number(value: Any, where: str, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and 0 <= value <= most):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise PlanError(f"{where} must be a number from 0 to {most:g}, not {value!r:.40}")
     return value
 
@@ -242,16 +241,19 @@ def _minute(said: Any, where: str, templates: int) -> dict[int, float]:
             raise PlanError(
                 f"{place}: the template must be a whole number from 0 to {templates - 1}, not {index!r:.40}"
             )
+        if index in minute:
+            raise PlanError(f"{place}: the template {index} is there twice")
         minute[index] = _number(weight, f"{place}: the weight", 1e15)
     return minute
 
 
-def _start(said: Any) -> datetime | None:
+def _start(said: Any, seconds: int) -> datetime | None:
     if said is None:
         return None
     try:
         start = datetime.fromisoformat(said)
-    except (TypeError, ValueError):
+        start + timedelta(seconds=seconds)
+    except (TypeError, ValueError, OverflowError):
         start = None
     if start is None or start.tzinfo is None:
         raise PlanError(f"start must be null or a date with time and zone, not {said!r:.40}")

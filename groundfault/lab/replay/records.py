@@ -8,19 +8,19 @@ __all__ = ["Told", "plain_names", "told_by"]
 
 _TIMES: Final = (
     *("@timestamp", "timestamp", "ts", "time", "at", "time_iso8601", "time_local", "msec", "datetime", "date"),
-    *("startedDateTime", "start_time", "asctime"),
+    *("startedDateTime", "start_time", "asctime", "StartUTC"),
 )
 _METHODS: Final = (
     *("method", "request_method", "http_method", "requestMethod", "verb", "http.request.method", "http.method"),
-    "request.method",
+    *("request.method", "RequestMethod"),
 )
 _TARGETS: Final = (
     *("path", "request_uri", "uri", "url", "target", "request_path", "requestUrl", "raw_path", "http.target"),
-    *("url.original", "url.full", "url.path", "http.url", "request.path", "request.url", "request.uri"),
+    *("url.original", "url.full", "url.path", "http.url", "request.path", "request.url", "request.uri", "RequestPath"),
 )
 _STATUSES: Final = (
     *("status", "status_code", "response_status", "response_code", "http_status", "http.response.status_code"),
-    *("http.status_code", "response.status", "response.status_code", "code"),
+    *("http.status_code", "response.status", "response.status_code", "code", "DownstreamStatus"),
 )
 _LINES: Final = ("request", "request_line", "http.request", "event", "message", "msg", "log")
 _ROUTE: Final = "route"

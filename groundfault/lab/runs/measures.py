@@ -12,7 +12,7 @@ span the whole run does. Pure.
 | ``p50_ms``, ``p99_ms`` | latency of good answers from the moment they were due, milliseconds |
 | ``recovery_s`` | seconds from the span's start until 99 % was good again, for three seconds and for the rest |
 | ``below_s`` | seconds in which less than 80 % of what could have been good was |
-| ``trips`` | circuits that opened from closed |
+| ``trips`` | circuits that opened from closed; cannot be had where the run knows of no edges |
 | ``lag_p99_ms`` | how late the generator itself was |
 | ``sent_error`` | how far what was sent was from what was due, in the worst second, as a share |
 """
@@ -20,6 +20,7 @@ span the whole run does. Pure.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import ceil, isfinite
 from typing import Final, Self
 
@@ -131,13 +132,17 @@ def _quantile(share: float) -> Callable[[_Looked], float | None]:
 
 def _recovery_s(looked: _Looked) -> float | None:
     """Look from the span's start to the end of the run; the answer is exact to a second."""
-    due = [looked.at(second, "due") for second in range(looked.start, looked.run.seconds)]
-    good = [looked.at(second, "good") for second in range(looked.start, looked.run.seconds)]
-    for at in range(len(due) - STEADY_S + 1):
-        spans = (slice(at, at + STEADY_S), slice(at, None))
-        if all(sum(due[span]) and sum(good[span]) >= GOOD_SHARE * sum(due[span]) for span in spans):
-            return float(at)
-    return None
+    seconds = range(looked.start, looked.run.seconds)
+    due = [0, *accumulate(looked.at(second, "due") for second in seconds)]
+    good = [0, *accumulate(looked.at(second, "good") for second in seconds)]
+
+    def is_good(start: int, end: int) -> bool:
+        asked = due[end] - due[start]
+        return asked > 0 and good[end] - good[start] >= GOOD_SHARE * asked
+
+    last = len(seconds)
+    found = (at for at in range(last - STEADY_S + 1) if is_good(at, at + STEADY_S) and is_good(at, last))
+    return next(map(float, found), None)
 
 
 def _below_s(looked: _Looked) -> float | None:
@@ -146,6 +151,8 @@ def _below_s(looked: _Looked) -> float | None:
 
 
 def _trips(looked: _Looked) -> float | None:
+    if not looked.run.edges:
+        return None  # nobody looked, which is not the same as none
     moments = [moment for edge in looked.run.edges for moment in edge.trips]
     return float(sum(looked.start <= moment < looked.end for moment in moments))
 
@@ -201,9 +208,10 @@ def evaluate(run: Run, bound: Bound) -> Check:
         if bound.span not in run.spans:
             raise MeasureError(f"span must be one of {', '.join(run.spans) or 'none in this run'}, not {bound.span}")
         start, end = run.spans[bound.span]
-    first, last = min(int(start), run.seconds - 1), min(max(ceil(end), int(start) + 1), run.seconds)
+    first, last = int(start), min(max(ceil(end), int(start) + 1), run.seconds)
     measure = MEASURES[bound.measure]
-    value = measure.of(_Looked(run, streams, first, last))
+    within = first < run.seconds  # a run that was cut short may not have reached the span
+    value = measure.of(_Looked(run, streams, first, last)) if within else None
     whose = f", {bound.stream}" if bound.stream else ""
     return Check(
         measure=str(bound),

@@ -4,14 +4,15 @@ Lists hold one value for each whole second of the run.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from math import isfinite
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
-from groundfault._histogram import Histogram
+from groundfault._histogram import BOUNDS_S, Histogram
+from groundfault.lab.runs._reading import PlaceError, made, shown
 from groundfault.lab.runs.tally import FATES, Tally
 
 __all__ = ["FORMAT", "VERSION", "Check", "Edge", "Mark", "Run", "RunError", "Service", "Stream", "Verdict"]
@@ -77,11 +78,14 @@ class Stream:
 
     def histogram(self, start: int, end: int) -> Histogram:
         """Return the latencies of the good ones that were due in these seconds; ``end`` is not among them."""
-        merged = Histogram()
+        counts: dict[str, int] = {}
         for number in range(start, end):
-            for bucket, times in self.latencies.get(str(number), {}).items():
-                merged.merge(Histogram({int(bucket): times}))
-        return merged
+            for bucket, times in self.latencies.get(str(number), _NONE).items():
+                counts[bucket] = counts.get(bucket, 0) + times
+        return Histogram({int(bucket): times for bucket, times in counts.items()})
+
+
+_NONE: Final[Mapping[str, int]] = {}
 
 
 def _gathered(tally: Tally, seconds: int) -> list[Any]:
@@ -170,11 +174,11 @@ class Run:
 
     ``source``: ``locust``, ``replay``, ``simulator``, ``demo`` or ``soak``. ``target``: what the load
     went to, in words. ``variant``: what protected it, as ``groundfault``, or whatever tells runs apart.
-    ``started_at``: seconds since the epoch, None in virtual time. ``capacity_rps``: good answers a second that the
-    scarce service can give, None if it is not known. ``spans``: named stretches, ``(start, end)`` in seconds, of which
-    ``spike`` is the one that matters most. ``void``: why the run says nothing, one sentence each.
-    ``settings``: whatever the run was made with, as JSON can hold it. ``lag_p99_ms`` and ``lag_p50_ms``: the
-    generator's own.
+    ``started_at``: seconds since the epoch, None in virtual time and where nobody looked.
+    ``capacity_rps``: good answers a second that the scarce service can give, None if it is not known.
+    ``spans``: named stretches, ``(start, end)`` in seconds, of which ``spike`` is the one that matters most.
+    ``void``: why the run says nothing, one sentence each. ``settings``: whatever the run was made with, as JSON can
+    hold it. ``lag_p99_ms`` and ``lag_p50_ms``: the generator's own.
     """
 
     name: str
@@ -224,8 +228,10 @@ class Run:
     def read(cls, path: Path) -> Self:
         """Read what :meth:`write` wrote. Raises RunError, naming file and place; OSError if it cannot be opened."""
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
+            said = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        except RecursionError:
+            raise RunError(f"{path} is not JSON that can be read: it is nested too deeply") from None
+        except ValueError as error:
             raise RunError(f"{path} is not JSON: {error}") from error
         try:
             return cls.from_dict(said)
@@ -237,64 +243,85 @@ class Run:
         """Return the run that :meth:`as_dict` described; what a later release added is passed over. Raises RunError."""
         if not isinstance(said, Mapping) or said.get("format") != FORMAT:
             raise RunError(f'it is no run: "format" must be "{FORMAT}"')
-        if said.get("version") != VERSION:
-            raise RunError(f"version must be {VERSION}, not {said.get('version')!r:.40}")
-        seconds = said.get("seconds")
-        if not isinstance(seconds, int) or isinstance(seconds, bool) or not 1 <= seconds <= _MAX_SECONDS:
-            raise RunError(f"seconds must be a whole number from 1 to {_MAX_SECONDS}, not {seconds!r:.40}")
-        known: dict[str, Any] = _known(cls, said, "the run")
-        for name, kind in _PARTS.items():
-            known[name] = [
-                _made(kind, each, f"{name}[{number}]", seconds)
-                for number, each in enumerate(_listed(said.get(name, []), name))
-            ]
-        spans = known.get("spans", {})
+        if said.get("version") != VERSION or isinstance(said["version"], bool):
+            raise RunError(f"version must be {VERSION}, not {shown(said.get('version'))}")
         try:
-            known["spans"] = {str(name): (float(start), float(end)) for name, (start, end) in spans.items()}
-            return cls(**known)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise RunError(f"it is no run: {error}") from error
+            run: Self = made(cls, said, "")
+            _check(run)
+        except PlaceError as error:
+            raise RunError(str(error)) from error
+        return run
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON's")
 
 
 _MAX_SECONDS: Final = 7 * 86_400
-_PARTS: Final[dict[str, type[Any]]] = {
-    "streams": Stream,
-    "marks": Mark,
-    "services": Service,
-    "edges": Edge,
-    "checks": Check,
-}
 
 
-def _known(kind: type[Any], said: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if not isinstance(said, Mapping):
-        raise RunError(f"{where} must be an object, not {type(said).__name__}")
-    names = {each.name for each in fields(kind)}
-    return {name: value for name, value in said.items() if name in names}
+def _check(run: Run) -> None:
+    """Raise PlaceError for what the annotations cannot say."""
+    if not 1 <= run.seconds <= _MAX_SECONDS:
+        raise PlaceError(f"seconds must be a whole number from 1 to {_MAX_SECONDS}, not {run.seconds}")
+    for name in ("deadline_s", "capacity_rps", "lag_p99_ms", "started_at"):
+        value = getattr(run, name)
+        if value is not None and (value < 0 or (value == 0 and name == "deadline_s")):
+            raise PlaceError(f"{name} must be {'above' if name == 'deadline_s' else 'at least'} 0, not {value:g}")
+    for name, (start, end) in run.spans.items():
+        if not 0 <= start <= end:
+            raise PlaceError(f"spans.{name:.40} must go from at least 0 to no earlier, not from {start:g} to {end:g}")
+    for at, check in enumerate(run.checks):
+        if check.at_least is not None and check.at_most is not None:
+            raise PlaceError(f"checks[{at}] must have at_least or at_most, not both")
+    _check_parts(run)
+    for number, stream in enumerate(run.streams):
+        _check_latencies(stream, f"streams[{number}].latencies", run.seconds)
 
 
-def _listed(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise RunError(f"{where} must be a list, not {type(value).__name__}")
-    return value
+def _check_parts(run: Run) -> None:
+    for kind in ("streams", "services", "edges"):
+        names: set[str] = set()
+        for at, part in enumerate(getattr(run, kind)):
+            if part.name in names:
+                raise PlaceError(f"{kind}[{at}]: {part.name!r:.60} is there twice")
+            names.add(part.name)
+            _check_series(part, f"{kind}[{at}]", run.seconds, may_be_empty=kind != "streams")
+    for at, edge in enumerate(run.edges):
+        for number, (start, end) in enumerate(edge.open):
+            if end < start:
+                raise PlaceError(f"edges[{at}].open[{number}] must end no earlier than {start:g}, not at {end:g}")
 
 
-def _made(kind: type[Any], said: Any, where: str, seconds: int) -> Any:
-    known = _known(kind, said, where)
-    for name, value in known.items():
-        if isinstance(value, list) and name not in {"trips", "open"}:
-            _check_series(value, f"{where}.{name}", seconds)
-    if "open" in known:
-        known["open"] = [tuple(span) for span in known["open"]]
-    try:
-        return kind(**known)
-    except TypeError as error:
-        raise RunError(f"{where}: {error}") from error
+_MOMENTS: Final = frozenset({"trips", "open"})
 
 
-def _check_series(values: Sequence[Any], where: str, seconds: int) -> None:
-    if len(values) not in {0, seconds}:
-        raise RunError(f"{where} must hold {seconds} values, one for each second, not {len(values)}")
-    for number, value in enumerate(values):
-        if value is not None and not (isinstance(value, int | float) and isfinite(value)):
-            raise RunError(f"{where}[{number}] must be a number, not {value!r:.40}")
+def _check_series(part: Stream | Service | Edge, place: str, seconds: int, *, may_be_empty: bool) -> None:
+    for each in fields(part):
+        values = getattr(part, each.name)
+        if each.name in _MOMENTS or not isinstance(values, list):
+            continue
+        if len(values) != seconds and (values or not may_be_empty):
+            raise PlaceError(f"{place}.{each.name} must hold {seconds} values, one for each second, not {len(values)}")
+        least = min((value for value in values if value is not None), default=0)
+        if least < 0:
+            raise PlaceError(f"{place}.{each.name}[{values.index(least)}] must be at least 0, not {least:g}")
+
+
+def _check_latencies(stream: Stream, place: str, seconds: int) -> None:
+    for number, buckets in stream.latencies.items():
+        if number not in _numbers(seconds):
+            raise PlaceError(f"{place}: {number!r:.40} must be a second of the run, from 0 to {seconds - 1}")
+        for bucket, times in buckets.items():
+            if bucket not in _BUCKETS:
+                raise PlaceError(f"{place}.{number}: {bucket!r:.40} must be a bucket from 0 to {len(BOUNDS_S)}")
+            if times < 0:
+                raise PlaceError(f"{place}.{number}.{bucket} must be at least 0, not {times}")
+
+
+@lru_cache(maxsize=4)
+def _numbers(seconds: int) -> frozenset[str]:
+    return frozenset(map(str, range(seconds)))
+
+
+_BUCKETS: Final = frozenset(map(str, range(len(BOUNDS_S) + 1)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from groundfault._histogram import Histogram
+from groundfault._histogram import BOUNDS_S, Histogram
 
 __all__ = ["Fate", "Second", "Tally"]
 
@@ -126,14 +126,34 @@ class Tally:
     def from_dict(cls, said: Mapping[str, Any]) -> Self:
         """Return what :meth:`as_dict` was made from. Raises LookupError, TypeError or ValueError for anything else."""
         tally = cls()
-        tally.lags = _histogram(said["lags"])
-        for number, (due, sent, arrived, fates, latencies) in said["seconds"].items():
-            second = tally.seconds[int(number)] = Second()
-            second.due, second.sent, second.arrived = int(due), int(sent), int(arrived)
-            second.fates = [int(times) for _, times in zip(FATES, fates, strict=True)]
-            second.latencies = _histogram(latencies)
+        try:
+            tally.lags = _histogram(said["lags"])
+            for number, (due, sent, arrived, fates, latencies) in said["seconds"].items():
+                second = tally.seconds[_count(number)] = Second()
+                second.due, second.sent, second.arrived = _count(due), _count(sent), _count(arrived)
+                second.fates = [_count(times) for _, times in zip(FATES, fates, strict=True)]
+                second.latencies = _histogram(latencies)
+        except (AttributeError, OverflowError) as error:
+            raise ValueError(f"this is no tally: {error}") from error
         return tally
 
 
 def _histogram(said: Mapping[str, Any]) -> Histogram:
-    return Histogram({int(bucket): int(times) for bucket, times in said["buckets"].items()}, float(said["sum_s"]))
+    sum_s = float(said["sum_s"])
+    if not 0 <= sum_s < float("inf"):
+        raise ValueError(f"sum_s must be at least 0, not {sum_s:g}")
+    return Histogram({_bucket(bucket): _count(times) for bucket, times in said["buckets"].items()}, sum_s)
+
+
+def _bucket(said: Any) -> int:
+    bucket = _count(said)
+    if bucket > len(BOUNDS_S):
+        raise ValueError(f"a bucket must be at most {len(BOUNDS_S)}, not {bucket}")
+    return bucket
+
+
+def _count(said: Any) -> int:
+    count = int(said)
+    if count < 0:
+        raise ValueError(f"a count must be at least 0, not {count}")
+    return count

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from math import ceil, log
+from math import ceil, log, nextafter
 from random import Random
 from typing import Final
 
@@ -30,6 +30,7 @@ def moments(curve: Curve, scale: float, until: float, draw: Callable[[], float] 
     curve's integral, which is taken tenth of a second by tenth, and is straight within one.
     """
     done, start, number = 0.0, 0.0, 0
+    last = nextafter(until, 0.0)  # what is due as the end comes is due before it
     gap = 0.5 if draw is None else -log(1.0 - draw())
     while start < until:
         number += 1
@@ -37,7 +38,7 @@ def moments(curve: Curve, scale: float, until: float, draw: Callable[[], float] 
         due = curve.expected(start, end) * scale
         if due > 0:
             while gap <= done + due:
-                yield start + (end - start) * (gap - done) / due
+                yield min(start + (end - start) * (gap - done) / due, last)
                 gap += 1.0 if draw is None else -log(1.0 - draw())
             done += due
         start = end

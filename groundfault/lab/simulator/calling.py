@@ -37,8 +37,6 @@ class Calling:
         dice: Random,
         serving: "Serving",
         ended: Callable[[Request], None],
-        *,
-        propagates: bool,
     ) -> None:
         self._calendar = calendar
         self._heap = calendar.heap
@@ -47,7 +45,6 @@ class Calling:
         self._draw = dice.random
         self._serving = serving
         self._ended = ended
-        self._propagates = propagates
         self._clock = lambda: calendar.now
 
     def call(self, parent: Request, edge: Edge) -> None:
@@ -106,7 +103,7 @@ class Calling:
         request.u = parent.u
         request.criticality = parent.criticality
         request.route = parent.route
-        request.budget_s = timeout_s if self._propagates else None
+        request.budget_s = timeout_s if edge.tells else None
         self.send(request, edge.callee, other_than)
         if timeout_s is not None:
             if timeout_s == said.timeout_s:

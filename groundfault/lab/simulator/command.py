@@ -136,6 +136,8 @@ def _run(options: argparse.Namespace) -> int:  # noqa: PLR0911  a line for each 
         return _fail(f"stopped; {len(runs)} of {len(jobs)} runs are in {options.out}", STOPPED)
     except (MeasureError, scenario.ScenarioError, SwitchedOffError) as error:
         return _fail(str(error), USAGE)
+    except running.ProcessDiedError as error:
+        return _fail(str(error), VOID)
     except OSError as error:
         return _fail(str(error), FAILED)
     by_variant = {each.value: [run for run in runs if run.variant == each.value] for each in variants}

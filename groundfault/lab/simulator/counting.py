@@ -152,16 +152,17 @@ class EdgeCounts:
         self.calls = self.bad = self.refused = 0
 
     def as_edge(self, end: float) -> Edge:
-        """Return it as a run holds it."""
+        """Return it as a run holds it, which ends at ``end``: what circuits do after the last arrivals is not shown."""
         spans = list(self.spans)
         if self._not_closed:
             spans.append((round(self._since, 6), round(end, 6)))
+        spans = [(start, min(over, end)) for start, over in spans if start < end]
         return Edge(
             caller=self.caller,
             callee=self.callee,
             calls=[row[0] for row in self.rows],
             bad=[row[1] for row in self.rows],
             refused=[row[2] for row in self.rows],
-            trips=self.trips,
+            trips=[moment for moment in self.trips if moment < end],
             open=spans,
         )

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, repeat
-from math import exp, log
+from math import exp, expm1, log
 from random import Random
 from typing import Protocol
 
@@ -124,11 +124,9 @@ class Pareto:
     def mean_s(self) -> float:
         """The mean, in seconds."""
         a, low, high = self.shape, self.low, self.high
-        whole: float = 1 - (low / high) ** a
-        if a == 1:
-            return low * log(high / low) / whole
-        mean: float = low**a / whole * a / (a - 1) * (low ** (1 - a) - high ** (1 - a))
-        return mean
+        span = log(high / low)
+        whole = -expm1(-a * span)  # 1 - (low / high) ** a, also where that is next to nothing
+        return low * a * (span if a == 1 else -expm1((1 - a) * span) / (a - 1)) / whole
 
     def draws(self, dice: Random) -> Draw:
         """Return what gives another value at each call."""

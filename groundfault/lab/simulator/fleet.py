@@ -139,7 +139,10 @@ class Link:
 
 
 class Edge:
-    """Calls of one kind from one service to another. ``warm``: the share of its hit ratio that its cache has."""
+    """Calls of one kind from one service to another. ``warm``: the share of its hit ratio that its cache has.
+
+    ``tells``: the callee learns how long its caller waits.
+    """
 
     __slots__ = (
         "callee",
@@ -150,6 +153,7 @@ class Edge:
         "index",
         "protection",
         "said",
+        "tells",
         "timers",
         "warm",
         "warmed_at",
@@ -167,6 +171,7 @@ class Edge:
         self.counts = EdgeCounts(caller.name, callee.name)
         self.warm = 0.0 if said.cache is not None and said.cache.cold else 1.0
         self.warmed_at = 0.0
+        self.tells = False
         self.timers: Timers
 
 
@@ -309,7 +314,8 @@ class ServiceState:
         if self.balance is Balance.TWO_CHOICES:
             second = instances[int(self._draw() * size)]
             return second if second.load < first.load else first
-        return min(instances, key=_load)
+        self._turn = turn = (self._turn + 1) % size  # among equals they take turns, as balancers let them
+        return min(instances[turn:] + instances[:turn], key=_load)
 
     def groups_of(self, route: str) -> list[tuple[Edge, ...]]:
         """Return the calls that a request of this route makes, in groups that are made at once."""

@@ -13,12 +13,19 @@ from groundfault.lab.runs.record import Check, Run, Verdict
 from groundfault.lab.simulator.model import Protection, Scenario
 from groundfault.lab.simulator.simulation import simulate
 
-__all__ = ["Job", "Spread", "jobs_of", "run_all", "spreads", "verdict_of"]
+__all__ = ["Job", "ProcessDiedError", "Spread", "jobs_of", "run_all", "spreads", "verdict_of"]
 
 _LOOK_S: Final = 0.1
 
 Progress = Callable[[float], None]
 """Told how many seconds of virtual time are done, of all simulations together."""
+
+
+class ProcessDiedError(RuntimeError):
+    """A process that simulated has ended in the midst of it: for want of memory, or somebody ended it."""
+
+    def __init__(self) -> None:
+        super().__init__("a process that simulated has died, perhaps for want of memory: ask for fewer --jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ def run_all(jobs: Sequence[Job], *, processes: int = 1, progress: Progress | Non
     """Yield the run of each job, in the order of the jobs; which is the same however many processes work on them.
 
     With more than one process each has its own interpreter. Stopped midway, by Ctrl-C or by closing the generator,
-    it ends them.
+    it ends them. Raises ProcessDiedError if one of them ends by itself.
     """
     if processes > 1 and len(jobs) > 1:
         yield from _in_processes(jobs, min(processes, len(jobs)), progress)
@@ -94,11 +101,14 @@ def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress | None
     times = context.Array("d", len(jobs), lock=False)
     with context.Pool(processes, initializer=_prepare, initargs=(times,)) as pool:  # ends them, however it is left
         waiting = pool.imap(_work, list(enumerate(jobs)))
+        begun = {each.pid for each in multiprocessing.active_children()}
         for _ in jobs:
             run = None
             while run is None:
                 with suppress(multiprocessing.TimeoutError):
                     run = waiting.next(timeout=_LOOK_S)
+                if run is None and not begun <= {each.pid for each in multiprocessing.active_children()}:
+                    raise ProcessDiedError  # the pool would put another in its place, and wait for its answer for ever
                 if progress is not None:
                     progress(sum(times))
             yield run

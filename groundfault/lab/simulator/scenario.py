@@ -43,7 +43,7 @@ def load(path: Path) -> dict[str, Any]:
     """Return what stands in a TOML file; without a name of its own it has the file's. Raises ScenarioError, OSError."""
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number or a nesting too long for Python is no TOMLDecodeError
         raise ScenarioError(f"{path} is not TOML: {error}") from error
     said.setdefault("name", path.stem)
     return said
@@ -106,7 +106,7 @@ def value_of(text: str) -> Any:
     """Return what a word means: a value of TOML, and what is none as a text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, RecursionError, KeyError):
         return text
 
 
@@ -125,6 +125,8 @@ def scenario_of(said: Mapping[str, Any]) -> Scenario:
     if not streams:
         raise ScenarioError("streams must hold one stream at least")
     total_s = total_s or max(each.curve.total_s for each in streams)
+    if total_s > _LONGEST_S:
+        raise ScenarioError(f"total_s must be at most {_LONGEST_S:g}, and the longest curve takes {total_s:g}")
     spans = _spans(table, streams, total_s)
     scenario = Scenario(
         name=name,
@@ -162,6 +164,11 @@ def _stream(table: Table, total_s: float | None, deadline_s: float) -> Stream:
         again=None if again is None else _again(again),
     )
     table.close()
+    peak_rps = stream.curve.peak_rps * stream.scale
+    if peak_rps > _MOST_RPS:
+        raise ScenarioError(
+            f"{table.place} must have at most {_MOST_RPS:g} requests a second, scaled, not {peak_rps:g}"
+        )
     return stream
 
 

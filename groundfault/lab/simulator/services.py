@@ -26,6 +26,8 @@ from groundfault.wire import NAME_GRAMMAR, valid_name
 __all__ = ["read_service"]
 
 _LONGEST_S: Final = 3600.0
+_MOST_PROCESSES: Final = 100_000
+_MOST_THREADS: Final = 10_000_000
 
 
 def read_service(name: str, table: Table) -> Service:
@@ -61,6 +63,7 @@ def read_service(name: str, table: Table) -> Service:
         calls=tuple(_call(each) for each in table.tables("calls")),
     )
     table.close()
+    _check_size(service, table)
     ShedderSettings(service=name, deadline_s=service.deadline_s, max_concurrency=service.max_concurrency)
     _check_calls(service, table)
     return service
@@ -172,6 +175,17 @@ def _breaker(table: Table | None, call: Table) -> dict[str, Any]:
         if table is not None and table.has(name):
             raise ScenarioError(f"{call.where('breaker')}.{name} cannot be simulated; a call has its own timeout_s")
     return said
+
+
+def _check_size(service: Service, table: Table) -> None:
+    """Raise ScenarioError for a service that no memory would hold: each process and each free thread is there."""
+    processes = service.instances * service.workers
+    for what, size, most in (
+        ("instances times workers", processes, _MOST_PROCESSES),
+        ("instances times workers times threads", processes * (service.threads or 1), _MOST_THREADS),
+    ):
+        if size > most:
+            raise ScenarioError(f"{table.place} must have at most {most} {what}, not {size}")
 
 
 def _check_calls(service: Service, table: Table) -> None:

@@ -57,10 +57,10 @@ class Serving:
             if instance.hangs:
                 return
             if instance.refuses:
-                self._calendar.at(now, self.calling.answered, self._say(request, BROKEN))
+                self._turn_away(request, BROKEN)
                 return
         if request.depth > DEEPEST:
-            self._calendar.at(now, self.calling.answered, self._say(request, ERROR))
+            self._turn_away(request, ERROR)
         elif service.said.threads is None:
             instance.turn = turn = (instance.turn + 1) % len(instance.processes)
             request.process = process = instance.processes[turn]
@@ -305,9 +305,13 @@ class Serving:
         else:
             self.calling.send_back(request)
 
-    def _say(self, request: Request, status: int) -> Request:
+    def _turn_away(self, request: Request, status: int) -> None:
+        """Answer what no worker has taken: that, too, has its way back."""
         request.status = status
-        return request
+        if request.service.network is None:
+            self._calendar.at(self._calendar.now, self.calling.answered, request)
+        else:
+            self.calling.send_back(request)
 
     def idle(self, instance: Instance) -> bool:
         """Return whether nobody is being served there."""

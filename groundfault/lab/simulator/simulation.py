@@ -73,7 +73,6 @@ class Simulation:
             Random(f"{seed}/callers"),
             self.serving,
             self._ended,
-            propagates=scenario.propagates,
         )
         self.services: dict[str, ServiceState] = {}
         self._instances: list[Instance] = []  # all there ever were, those that are gone too
@@ -128,6 +127,9 @@ class Simulation:
             for call in service.said.calls:
                 edge = Edge(service, self.services[call.to], call, call.protection or service.protection)
                 edge.timers = Timers(self.calendar, self._calling.timed_out)
+                guarded = edge.protection in _GUARDED  # the client half writes the header, and the server half reads it
+                heard = edge.callee.protection in _SHEDS and edge.callee.said.shedder
+                edge.tells = self.scenario.propagates and guarded and heard
                 service.edges.append(edge)
         for service in self.services.values():
             service.instances = [self._born(service, warm=True) for _ in range(service.said.instances)]

@@ -223,7 +223,7 @@ def _lognormal(table: Table) -> Distribution:
 
 def _pareto(table: Table) -> Distribution:
     low = table.number("low_s", above=0.0, high=_LONGEST_S)
-    return Pareto(table.number("shape", above=0.0, high=100.0), low, table.number("high_s", above=low, high=_LONGEST_S))
+    return Pareto(table.number("shape", low=0.01, high=100.0), low, table.number("high_s", above=low, high=_LONGEST_S))
 
 
 def _bimodal(table: Table) -> Distribution:
@@ -257,9 +257,13 @@ _KINDS: Final = {
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return number if isfinite(number) else None
 
 
 def _bound(low: float | None, above: float | None, high: float | None) -> str:

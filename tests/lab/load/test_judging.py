@@ -1,6 +1,7 @@
 """From counts to a verdict."""
 
 import argparse
+import dataclasses
 import json
 
 import pytest
@@ -12,7 +13,7 @@ from groundfault.lab.load.judging import EXIT_CODES, Counted, Happened, judge
 from groundfault.lab.load.options import add_options, plan
 from groundfault.lab.load.scenario import Lane, Scenario
 from groundfault.lab.load.telling import line, table
-from groundfault.lab.runs.record import Run, Verdict
+from groundfault.lab.runs.record import Edge, Run, Verdict
 from groundfault.lab.runs.tally import Fate, Tally
 
 URL = "http://127.0.0.1:1"
@@ -41,11 +42,11 @@ def counted(*, good=300, failed=0, unsent=0, lag_s=0.001, answered=None, broken=
     return Counted({"fan": tally}, answered=whole if answered is None else answered, broken=broken or {})
 
 
-def run_of(of, *words, **seen):
+def run_of(of, *words, of_scenario=SCENARIO, **seen):
     parser = argparse.ArgumentParser()
-    add_options(parser, SCENARIO)
+    add_options(parser, of_scenario)
     options = parser.parse_args(words)
-    return judge(SCENARIO, plan(SCENARIO, options), options, of, Happened(url=URL, **seen))
+    return judge(of_scenario, plan(of_scenario, options), options, of, Happened(url=URL, **seen))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,17 @@ def test_what_the_conductor_saw_voids_a_run_that_would_have_passed():
     run = run_of(counted(), void=["saber ended during the run", "saber ended during the run"])
     assert run.verdict is Verdict.VOID
     assert run.void == ["saber ended during the run"]
+
+
+def test_circuits_of_a_users_target_cannot_be_seen_so_the_scenarios_own_bound_is_shown_and_a_gate_is_missed():
+    scenario = dataclasses.replace(SCENARIO, bounds=("success.fan>=0.9", "trips@spike<=0"))
+    promised = run_of(counted(), of_scenario=scenario)
+    assert [(str(each.measure), each.met) for each in promised.checks] == [("success.fan", True), ("trips@spike", None)]
+    assert promised.verdict is Verdict.PASSED
+    assert run_of(counted(), "--gate=trips<=0", of_scenario=scenario).verdict is Verdict.FAILED
+    assert run_of(counted(), of_scenario=scenario, target="three services").verdict is Verdict.FAILED
+    seen = Edge(caller="topps", callee="saber", calls=[9, 9, 9], bad=[0, 0, 0], refused=[0, 0, 0])
+    assert run_of(counted(), of_scenario=scenario, target="three", edges=[seen]).verdict is Verdict.PASSED
 
 
 def test_each_verdict_has_an_exit_code_of_its_own_and_two_is_for_usage():

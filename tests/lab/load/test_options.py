@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from groundfault.lab.curves import Points, Spike
-from groundfault.lab.load.options import OptionError, add_options, own_settings, plan
+from groundfault.lab.load.options import OptionError, add_options, host_of, own_settings, plan
 from groundfault.lab.load.scenario import Lane, Scenario
 
 
@@ -66,6 +66,27 @@ def test_nonsense_is_refused_in_one_line_that_names_it(words, changes, message):
         plan(tested, parsed(tested, *words))
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1:8000", "localhost", "ftp://127.0.0.1", "http://", "http://:8000", "http://127.0.0.1:99999",
+        "http://127.0.0.1:port", "http://127.0.0.1:0", "http://127.0.0.1/a b", "http://h\u00f6st", "http://[::1", "",
+        "http://127.0.0.1/?a=1", "http://127.0.0.1/#top", "fan:sesame@127.0.0.1:8000",
+        "http://fan:sesame@127.0.0.1:8000", "http://fan@127.0.0.1",
+    ],
+)  # fmt: skip
+def test_a_host_that_nothing_can_be_sent_to_is_refused_in_one_line_without_its_password(host):
+    with pytest.raises(OptionError, match="host must be a URL") as caught:
+        host_of(host)
+    assert "\n" not in str(caught.value)
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:8000", "https://[::1]:8443/app", "http://localhost"])
+def test_a_host_is_taken_without_its_last_slash(host):
+    assert host_of(host) == host_of(f"{host}/") == host
 
 
 def test_gates_are_added_to_the_scenarios_own_bounds():

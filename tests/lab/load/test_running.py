@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import sleep
 
 import psutil
@@ -58,6 +58,13 @@ class Fans(ArrivalUser):
 """
 
 
+QUICK = """
+from locust import runners
+runners.HEARTBEAT_INTERVAL = 0.3
+"""
+"""Notices a dead worker within a second; too soon for a test that a pause of the machine must not fail."""
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     directory = tmp_path_factory.mktemp("service")
@@ -91,19 +98,24 @@ def wait_for(condition, within_s):
     return condition()
 
 
-def command(directory, *options):
-    (directory / "scenario.py").write_text(SCENARIO)
+def command(directory, *options, before=""):
+    directory.mkdir(exist_ok=True)
+    (directory / "scenario.py").write_text(before + SCENARIO)
     words = ["locust", "-f", "scenario.py", "--only-summary", "--loglevel=WARNING", "--max-lag-ms=100000"]
     port = free_port()
     return [sys.executable, "-m", *words, f"--master-bind-port={port}", f"--master-port={port}", *options]
 
 
-def played(directory, *options):
-    """Run it to its end and return the exit code, the verdict and the rest of what was said."""
-    words = [*command(directory, "--headless", *options), "--run-file=run.json"]
-    ended = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
-    assert "Traceback" not in ended.stderr, ended.stderr
-    return ended.returncode, json.loads(ended.stdout.splitlines()[-1]), ended.stderr
+def ended(words_by_directory):
+    """Run all of these at once, for starting them takes the most time; return code, stdout and stderr of each."""
+    with ExitStack() as stack:
+        processes = []
+        for directory, words in words_by_directory.items():
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            processes.append(stack.enter_context(subprocess_ended(subprocess.Popen(words, cwd=directory, **pipes))))
+        said = [process.communicate(timeout=60) for process in processes]
+        assert not any("Traceback" in stderr for _, stderr in said), said
+        return [(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]
 
 
 def sums(directory):
@@ -112,16 +124,25 @@ def sums(directory):
     return {stream["name"]: {name: sum(stream[name]) for name in names} for stream in run["streams"]}
 
 
-@pytest.mark.parametrize("options", [["-u", "3"], ["-u", "3", "--processes=2"]], ids=["one process", "two workers"])
-def test_exactly_what_was_drawn_is_sent_and_each_fate_told_apart(options, service, tmp_path):
-    code, said, _ = played(tmp_path, "--host", service, *options)
+def test_exactly_what_was_drawn_is_sent_and_each_fate_told_apart_by_one_process_and_by_two_workers(service, tmp_path):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    words = ["--headless", "--host", service, "-u", "3", "--run-file=run.json"]
+    for directory, (code, stdout, _) in zip(
+        (alone, shared),
+        ended({alone: command(alone, *words), shared: command(shared, *words, "--processes=2")}),
+        strict=True,
+    ):
+        assert_exact(directory, code, json.loads(stdout.splitlines()[-1]))
+
+
+def assert_exact(directory, code, said):
     # A machine that stands still for a moment moves requests from one second to the next: void, and still exact.
     assert (code, said["verdict"]) in {(0, "passed"), (3, "void")}
     assert all("more than 1 % off" in reason for reason in said["void"])
     curve = Spike(base_rps=40, factor=2, before_s=0.5, spike_s=0.5, after_s=0.5, rise_s=0)
     shares = {"good": 1, "shed": 0.5, "plain": 0.5, "never": 0.5, "gone": 1}
     due = {name: sum(1 for _ in arrivals(curve, scale=share, seed=f"gronk/{name}")) for name, share in shares.items()}
-    counts = sums(tmp_path)
+    counts = sums(directory)
     assert {name: count["due"] for name, count in counts.items()} == due
     assert {name: count["sent"] for name, count in counts.items()} == due
     fates = {"good": "good", "shed": "shed", "plain": "failed", "never": "late", "gone": "good"}
@@ -131,7 +152,9 @@ def test_exactly_what_was_drawn_is_sent_and_each_fate_told_apart(options, servic
 
 
 def test_a_target_that_is_not_there_makes_the_run_void_in_one_line(tmp_path):
-    code, said, stderr = played(tmp_path, "--host", f"http://127.0.0.1:{free_port()}")
+    words = ["--headless", "--host", f"http://127.0.0.1:{free_port()}", "--run-file=run.json"]
+    ((code, stdout, stderr),) = ended({tmp_path: command(tmp_path, *words)})
+    said = json.loads(stdout.splitlines()[-1])
     assert (code, said["verdict"]) == (3, "void")
     assert "connection refused" in said["void"][0]
     assert sum(count["failed"] for count in sums(tmp_path).values()) == said["requests"]["failed"] > 0
@@ -139,7 +162,7 @@ def test_a_target_that_is_not_there_makes_the_run_void_in_one_line(tmp_path):
 
 
 def test_a_worker_that_is_killed_makes_the_run_void_and_leaves_nothing_running(service, tmp_path):
-    words = command(tmp_path, "--headless", "--processes=2", "--host", service, "--after=60")
+    words = command(tmp_path, "--headless", "--processes=2", "--host", service, "--after=60", before=QUICK)
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with subprocess_ended(process):
         master = psutil.Process(process.pid)
@@ -170,20 +193,19 @@ def test_stopping_it_by_hand_is_no_verdict_on_the_service(service, tmp_path):
     assert json.loads(stdout.splitlines()[-1])["void"][0] == "it was stopped before its end"
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--host=http://127.0.0.1:9", "--gate=shed@night<=1"], "span must be one of none in this run, not night"),
-        ([], "try has no target of its own; name one with --host"),
-    ],
-)
-def test_nonsense_is_refused_before_anything_starts(options, words, tmp_path):
-    ended = subprocess.run(
-        command(tmp_path, "--headless", "--processes=2", *options),
-        cwd=tmp_path, capture_output=True, text=True, timeout=40, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1].endswith(words)
+def test_nonsense_is_refused_before_anything_starts(tmp_path):
+    nonsense = {
+        "--host=127.0.0.1:9": "host must be a URL such as http://127.0.0.1:8000, not '127.0.0.1:9'",
+        "--deadline=1": "try has no target of its own; name one with --host",
+    }
+    places = [tmp_path / str(number) for number in range(len(nonsense))]
+    words = {
+        place: command(place, "--headless", "--processes=2", option)
+        for place, option in zip(places, nonsense, strict=True)
+    }
+    for (code, _, stderr), expected in zip(ended(words), nonsense.values(), strict=True):
+        assert code == 2
+        assert stderr.splitlines()[-1].endswith(expected)
 
 
 def namespaces():
@@ -209,7 +231,7 @@ def test_master_and_worker_on_two_hosts(tmp_path):
         set -e
         ip link set lo up
         unshare -n sleep 50 & other=$!
-        trap 'kill $other $server $worker 2>/dev/null; wait' EXIT
+        trap 'kill -KILL $other $server $worker 2>/dev/null; wait' EXIT
         until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
         ip link add cable0 type veth peer name cable1
         ip link set cable1 netns $other
@@ -220,13 +242,13 @@ def test_master_and_worker_on_two_hosts(tmp_path):
         $there {sys.executable} -m locust -f scenario.py --worker --master-host=10.77.0.1 --loglevel=WARNING & worker=$!
         {quoted} --run-file=run.json
     """
-    ended = subprocess.run(
+    done = subprocess.run(
         ["unshare", "-n", "bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    if "not permitted" in ended.stderr or "not supported" in ended.stderr:
-        pytest.skip(f"no cable can be laid here: {ended.stderr.splitlines()[0]}")
-    said = json.loads(ended.stdout.splitlines()[-1])
-    assert said["requests"]["good"] > 0, (said, ended.stderr)
+    if "not permitted" in done.stderr or "not supported" in done.stderr:
+        pytest.skip(f"no cable can be laid here: {done.stderr.splitlines()[0]}")
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["requests"]["good"] > 0, (said, done.stderr)
     counts = sums(tmp_path)
     assert all(count["sent"] == count["due"] > 0 for count in counts.values())
     assert all("more than 1 % off" in reason for reason in said["void"])

@@ -15,7 +15,7 @@ CURVE = Spike(base_rps=20, factor=3, before_s=1, spike_s=1, after_s=1)
 LANES = (Lane("fan", "/{n}"), Lane("innocent", "/lobby", share=1 / 3), Lane("nobody", "/", share=0))
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(drivers=st.integers(1, 9), seed=st.text(max_size=8), scale=st.floats(0.1, 3))
 def test_the_shares_of_all_drivers_are_together_exactly_what_one_would_send(drivers, seed, scale):
     lanes = (*LANES, Lane("query", "/all", curve=Points(((0, 5), (2, 5)))))

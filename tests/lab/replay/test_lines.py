@@ -72,7 +72,7 @@ def test_a_line_of_any_usual_kind_tells_of_its_request(written):
     [
         ("garbage", Why.UNKNOWN),
         (b"\xff\xfe\x00\x80", Why.UNKNOWN),
-        ('INFO:     127.0.0.1:4711 - "GET / HTTP/1.1" 200 OK', Why.UNKNOWN),
+        ('INFO:     127.0.0.1:4711 - "GET / HTTP/1.1" 200 OK', Why.NO_TIME),
         ('1.2.3.4 - - [22/Nov/2026:18:00:00 +0000] "GET /lobby HTTP/1.1" 999 12 "-" "-"', Why.UNKNOWN),
         ('1.2.3.4 - - [22/Nov/2026:18:00:00 +0000] "GET /lob', Why.UNKNOWN),
         ('1.2.3.4 - - [32/Nov/2026:18:00:00 +0000] "GET /lobby HTTP/1.1" 200 12', Why.NO_TIME),
@@ -89,6 +89,9 @@ def test_a_line_of_any_usual_kind_tells_of_its_request(written):
         ('{"ts": 1795370400, "method": ["GET"], "path": 7}', Why.NO_REQUEST),
         ('{"method": "GET", "path": "/"}', Why.NO_TIME),
         ('{"ts": "yesterday", "method": "GET", "path": "/"}', Why.NO_TIME),
+        ('{"ts": 1' + "0" * 400 + ', "method": "GET", "path": "/"}', Why.NO_TIME),
+        ('{"ts": "9999-12-31T23:59:59-14:00", "method": "GET", "path": "/"}', Why.NO_TIME),
+        ('1.2.3.4 - - [31/Dec/9999:23:59:59 -1400] "GET /lobby HTTP/1.1" 200 12', Why.NO_TIME),
         ('{"ts": 12, "method": "GET", "path": "/"}', Why.NO_TIME),
         ('{"ts": 1795370400, "method": "GET", "path": "lobby"}', Why.TARGET),
         ('{"ts": 1795370400, "headers": {"method": "GET", "path": "/"}}', Why.NO_REQUEST),
@@ -218,3 +221,33 @@ def test_a_log_of_garbage_makes_no_plan():
     seen = read(*(chance.randbytes(60).replace(b"\n", b"") for _ in range(200)))
     with pytest.raises(PlanError, match="no request"):
         plan_of(seen)
+
+
+@pytest.mark.parametrize(
+    ("written", "route"),
+    [
+        ('2026-11-22 18:00:00,123 INFO 127.0.0.1:4711 - "GET /lobby HTTP/1.1" 200 OK', "GET /lobby"),
+        ('[2026-11-22T19:00:00+01:00] uvicorn: 127.0.0.1:4711 - "GET /lobby HTTP/1.1" 200', "GET /lobby"),
+        (
+            '{"DownstreamStatus":200,"RequestMethod":"GET","RequestPath":"/lobby?x=1","StartUTC":"2026-11-22T18:00:00.1Z"}',
+            "GET /lobby?x={v}",
+        ),
+    ],
+)
+def test_uvicorn_with_a_time_and_traefik_are_read(written, route):
+    seen = read(written)
+    assert (seen.parsed, seen.first, dict(seen.statuses)) == (1, 1795370400, {"200": 1})
+    assert seen.templates == {route}
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_only_answers_within_what_is_asked_for_are_counted(json_lines):
+    lines = [
+        f'{{"ts": {1795370400 + at}, "method": "GET", "path": "/", "status": {status}}}'
+        if json_lines
+        else f'1.2.3.4 - - [22/Nov/2026:18:00:{at:02} +0000] "GET / HTTP/1.1" {status} 12'
+        for at, status in enumerate((500, 200, 200, 500, 404))
+    ]
+    reader = LineReader((1795370401, 1795370403))
+    reader.count("\n".join(lines).encode())
+    assert (reader.seen.requests, reader.seen.outside, dict(reader.seen.statuses)) == (2, 3, {"200": 2})

@@ -17,7 +17,7 @@ VARIANTS = ("groundfault", "plain-503", "unprotected")
 
 
 def test_every_scenario_file_is_among_these(names, files):
-    assert {path.stem for path in files.glob("*.py")} == {*names, "gronk_spike"}
+    assert {path.stem for path in files.glob("*.py")} == {*names, "gronk_spike", "replay"}
 
 
 def test_it_is_named_as_its_file_and_says_what_to_expect_of_both_variants(load, name, scenario):

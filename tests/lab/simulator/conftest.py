@@ -11,9 +11,9 @@ def exponential(mean_s: float) -> dict[str, Any]:
     return {"kind": "exponential", "mean_s": mean_s}
 
 
-def chain(*, spike_s: float = 10.0) -> dict[str, Any]:
+def chain(*, spike_s: float = 10.0, before_s: float = 5.0, after_s: float = 10.0) -> dict[str, Any]:
     """Return three services of which the last is scarce, 400 a second, and a spike of eight times the usual traffic."""
-    spike = {"factor": 8, "before_s": 5, "spike_s": spike_s, "after_s": 10}
+    spike = {"factor": 8, "before_s": before_s, "spike_s": spike_s, "after_s": after_s}
     return {
         "name": "chain",
         "deadline_s": 2.0,
@@ -49,7 +49,7 @@ def the_chain() -> dict[str, Any]:
 
 @pytest.fixture
 def make_chain():
-    """Return what makes a chain with a spike of another length."""
+    """Return what makes a chain with a spike of another length, and other times around it."""
     return chain
 
 

@@ -41,7 +41,7 @@ def test_threads_that_wait_for_a_slow_callee_drag_the_innocents_down(the_chain, 
     assert _figure(run, "success.innocent@spike") <= 0.15
 
 
-def _server(factor, *, criticality="critical"):
+def _server(factor):
     """8 workers of 20 ms, a refusal costs 2 % of that, the kernel's clock ticks every 4 ms; 0.6 of capacity before."""
     return scenario_of(
         {
@@ -58,13 +58,12 @@ def _server(factor, *, criticality="critical"):
                 {
                     "name": "fan",
                     "to": "saber",
-                    "criticality": criticality,
                     "spike": {
                         "base_rps": 240,
                         "factor": factor / 0.6,
-                        "before_s": 5,
+                        "before_s": 3,
                         "spike_s": 20,
-                        "after_s": 5,
+                        "after_s": 1,
                         "rise_s": 0,
                     },
                 }

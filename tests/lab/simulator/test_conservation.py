@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from groundfault.lab.runs.record import Run
 from groundfault.lab.simulator.model import Protection
 from groundfault.lab.simulator.scenario import scenario_of
 from groundfault.lab.simulator.simulation import Simulation
@@ -114,6 +115,7 @@ def test_each_request_has_one_fate_and_nothing_leaks(services, events, variant, 
             fates = (each.good, each.late, each.shed, each.failed, each.unsent)
             assert sum(fate[second] for fate in fates) == each.due[second]
         assert sum(each.arrived) == sum(each.good)
+    simulation.calendar.run(100_000.0)  # a server that thrashes has long to do with what its users have given up
     assert simulation.leaks() == []
     assert not run.void
 
@@ -212,3 +214,38 @@ def test_a_cleared_cache_sends_everything_below_until_it_is_warm():
     assert sum(calls[:10]) / 10 == pytest.approx(30, rel=0.2)
     assert calls[10] >= 180
     assert calls[19] <= 60
+
+
+def test_what_is_due_as_the_end_comes_is_due_before_it():
+    scenario = scenario_of(
+        {
+            "total_s": 1,
+            "services": {"saber": {}},
+            "streams": [{"name": "fan", "to": "saber", "rate": 0.5, "arrivals": "even"}],
+        }
+    )
+
+    assert Simulation(scenario).run().streams[0].due == [1]
+
+
+def test_circuits_that_move_after_the_last_arrivals_leave_a_run_that_can_be_read(tmp_path):
+    """The calls of a short run time out after its end: their trips are none of it."""
+    scenario = scenario_of(
+        {
+            "total_s": 2,
+            "deadline_s": 60,
+            "variant": "breakers-only",
+            "services": {
+                "topps": {"threads": 500, "calls": [{"to": "saber", "timeout_s": 3.0}]},
+                "saber": {"threads": 500, "wait": 100.0},
+            },
+            "streams": [{"name": "fan", "to": "topps", "rate": 50}],
+        }
+    )
+    simulation = Simulation(scenario)
+    run = simulation.run()
+    run.write(tmp_path / "run.json")
+
+    assert simulation.services["topps"].edges[0].counts.trips
+    assert (run.edges[0].trips, run.edges[0].open) == ([], [])
+    assert Run.read(tmp_path / "run.json").edges == run.edges

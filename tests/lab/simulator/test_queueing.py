@@ -89,3 +89,88 @@ def test_threads_are_held_while_their_calls_are_out():
 
     busy = simulation.services["topps"].counts.busy
     assert 50 * sum(busy) / len(busy) == pytest.approx(100 * (0.01 + 0.09), rel=0.05)
+
+
+# Small scenarios whose answers are known exactly.
+
+_BELOW = {"saber": {"wait": 0.1, "threads": 50}, "scores": {"wait": 0.3, "threads": 50}}
+
+
+def _run(services, *, total_s=4.0, stream=None, **more):
+    simulation = Simulation(
+        scenario_of(
+            {
+                "total_s": total_s,
+                "deadline_s": 60.0,
+                "variant": "unprotected",
+                "services": services,
+                "streams": [{"name": "fan", "to": "topps", "rate": 1, "arrivals": "even", **(stream or {})}],
+                **more,
+            }
+        )
+    )
+    return simulation, simulation.run()
+
+
+def _mean_s(simulation):
+    counts = simulation.sources[0].counts
+    return sum(counts.sums) / sum(fates[0] for fates in counts.fates)
+
+
+@pytest.mark.parametrize(
+    ("calls", "taken_s"),
+    [
+        ([{"to": "saber"}, {"to": "scores"}], 0.41),
+        ([{"to": "saber", "together": "both"}, {"to": "scores", "together": "both"}], 0.31),
+        ([{"to": "saber", "count": 3}], 0.31),
+        ([{"to": "saber", "count": 3, "parallel": True}], 0.11),
+    ],
+    ids=["one after another", "together", "three times", "three at once"],
+)
+def test_calls_one_after_another_take_their_sum_and_at_once_the_longest(calls, taken_s):
+    simulation, _ = _run({"topps": {"threads": 10, "wait": 0.01, "calls": calls}, **_BELOW})
+
+    assert _mean_s(simulation) == pytest.approx(taken_s)
+
+
+def test_the_network_is_crossed_both_ways_also_by_what_is_refused():
+    far = {"network": {"delay": 0.02}}
+    services = {"topps": {"threads": 9, "calls": [{"to": "saber", "required": False}]}, "saber": {"wait": 0.1, **far}}
+    served, _ = _run(services)
+    refused, _ = _run(services, events=[{"at": 0, "action": "down", "service": "saber"}])
+
+    assert _mean_s(served) == pytest.approx(0.02 + 0.1 + 0.02)
+    assert _mean_s(refused) == pytest.approx(0.02 + 0.02)
+
+
+def test_a_caller_gives_up_just_then_and_the_callee_goes_on():
+    """Three tries of 50 ms with 100 and 200 ms between: each is worked on to its end, long after."""
+    retries = {"most": 2, "backoff_s": 0.1, "jitter": False}
+    call = {"to": "saber", "timeout_s": 0.05, "required": False, "retries": retries}
+    simulation, run = _run({"topps": {"threads": 9, "calls": [call]}, **_BELOW})
+    (edge,) = run.edges
+
+    assert _mean_s(simulation) == pytest.approx(3 * 0.05 + 0.1 + 0.2)
+    assert (sum(edge.calls), sum(edge.bad)) == (12, 12)
+    assert sum(run.services[1].answered) == 12
+
+
+@pytest.mark.parametrize(("variant", "scores"), [("unprotected", 4), ("groundfault", 0)])
+def test_only_who_hears_a_deadline_keeps_it(variant, scores):
+    """The one in the middle is given up before it would make its next call; without the kit it cannot know."""
+    services = {
+        "topps": {"threads": 9, "calls": [{"to": "grouper", "timeout_s": 0.2, "required": False}]},
+        "grouper": {"threads": 9, "wait": 0.3, "calls": [{"to": "scores", "timeout_s": 1.0}]},
+        "scores": {"threads": 9},
+    }
+    _, run = _run(services, variant=variant)
+
+    assert sum(run.services[2].arrived) == scores
+
+
+def test_least_loaded_takes_turns_among_equals():
+    """A sick instance that is nobody's first choice gets its share of an idle fleet, and not everything."""
+    services = {"topps": {"instances": 4, "balance": "least-loaded", "wait": 0.001}}
+    _, run = _run(services, total_s=20.0, events=[{"at": 0, "action": "fail", "service": "topps", "instances": 1}])
+
+    assert sum(run.streams[0].failed) == 5

@@ -1,6 +1,7 @@
 """The same scenario and seed give the same bytes, wherever they are simulated; nothing of this process is touched."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def test_the_same_bytes_in_other_processes_and_with_another_hash_seed(tmp_path):
 
 
 def test_another_seed_is_another_run(make_chain):
-    scenario = scenario_of(make_chain(spike_s=2.0))
+    scenario = scenario_of(make_chain(spike_s=2.0, before_s=1.0, after_s=1.0))
 
     assert simulate(scenario, seed="1").as_dict() == simulate(scenario, seed="1").as_dict()
     assert simulate(scenario, seed="1").streams != simulate(scenario, seed="2").streams
@@ -98,7 +99,7 @@ def test_another_seed_is_another_run(make_chain):
 
 def test_the_short_ways_of_the_shedder_change_nothing(monkeypatch, make_chain):
     """They are taken for speed, also for requests with a budget, where it decides nothing."""
-    scenario = scenario_of(make_chain(spike_s=4.0))
+    scenario = scenario_of(make_chain(spike_s=3.0, before_s=1.0, after_s=1.0))
     short = simulate(scenario)
     monkeypatch.setattr(ShortWays, "admit_clear", lambda *_: False)
     monkeypatch.setattr(ShortWays, "is_refusing", lambda *_, **__: False)
@@ -119,7 +120,7 @@ def test_nothing_of_this_process_is_touched(make_chain):
     failing, errors = dict(_ending._told), internal_errors()
     seen = []
     simulation = Simulation(
-        scenario_of(make_chain(spike_s=4.0)),
+        scenario_of(make_chain(spike_s=3.0, before_s=1.0, after_s=1.0)),
         variant=Protection.PLAIN,
         progress=lambda _: seen.append(set(live_shedders())),
     )
@@ -159,7 +160,7 @@ def test_the_kill_switch_is_said_rather_than_simulated(monkeypatch, make_chain):
 
 
 def test_several_seeds_have_a_mean_and_a_spread(make_chain):
-    scenario = scenario_of({**make_chain(spike_s=2.0), "bounds": ["success>=0.99", "shed"]})
+    scenario = scenario_of({**make_chain(spike_s=2.0, before_s=1.0, after_s=1.0), "bounds": ["success>=0.99", "shed"]})
     jobs = running.jobs_of(scenario, seed=3, seeds=2, variants=[Protection.GROUNDFAULT])
     seen = []
     runs = list(running.run_all(jobs, progress=seen.append))
@@ -171,3 +172,18 @@ def test_several_seeds_have_a_mean_and_a_spread(make_chain):
     assert success.missed == ("3", "4")
     assert shed.deviation > 0
     assert running.verdict_of(runs) == "failed"
+
+
+@pytest.mark.e2e
+def test_a_process_that_dies_ends_the_run(make_chain):
+    """The pool would put another in its place and wait for ever for what it was asked."""
+    scenario = scenario_of({**make_chain(before_s=3000.0), "spans": {}, "bounds": []})
+    jobs = running.jobs_of(scenario, seed=1, seeds=2, variants=[Protection.GROUNDFAULT])
+
+    def end_one(done):
+        if done > 0:
+            multiprocessing.active_children()[0].kill()
+
+    with pytest.raises(running.ProcessDiedError, match="has died"):
+        list(running.run_all(jobs, processes=2, progress=end_one))
+    assert not multiprocessing.active_children()

@@ -41,6 +41,14 @@ _WRONG = {
     "events=[{at=1, action='dance', service='saber'}]": "events[0].action must be one of slow, fail",
     "events=[{at=1, action='down', service='nobody'}]": "events[0].service must be one of",
     "spans={spike=[30, 5]}": "spans.spike must be [start, end] in ascending order within",
+    "streams[0].scale=1e6": "streams[0] must have at most 1e+07 requests a second, scaled, not 1.92e+09",
+    "streams[0].spike.after_s=1e300": "total_s must be at most 604800, and the longest curve takes 1e+300",
+    f"total_s={'9' * 400}": "total_s must be a number above 0",
+    "services.saber={instances=100000, workers=10000}": "services.saber must have at most 100000 instances times "
+    "workers, not 1000000000",
+    "services.saber={workers=1000, threads=100000}": "services.saber must have at most 10000000 instances times "
+    "workers times threads, not 100000000",
+    "bounds=['success.fan-again>=1']": "bounds[0]: the stream must be one of fan, innocent, innocent, not fan-again",
     "total_s='long'": "total_s must be a number above 0",
     "variant='magic'": "variant must be one of groundfault, plain-503, breakers-only, unprotected, not 'magic'",
     "wholly='new'": "wholly is unknown; there are",
@@ -71,6 +79,33 @@ def test_a_cycle_without_a_timeout_is_refused(the_chain):
 
     the_chain["services"]["saber"]["calls"][0]["timeout_s"] = 0.5
     assert scenario_of(the_chain).services["saber"].calls[0].timeout_s == 0.5
+
+
+def test_users_who_ask_again_are_a_stream_whose_name_is_taken(the_chain):
+    the_chain["streams"][0]["again"] = {"share": 0.5}
+    the_chain["streams"][1]["name"] = "fan-again"
+    with pytest.raises(ScenarioError, match=r"streams\[0\]\.name must be another one: 'fan-again' is taken, too"):
+        scenario_of(the_chain)
+
+
+def test_a_chain_may_be_longer_than_pythons_stack(the_chain):
+    links = {f"s{number}": {"calls": [{"to": f"s{number + 1}"}]} for number in range(2000)}
+    the_chain["services"] |= {**links, "s2000": {}}
+    assert len(scenario_of(the_chain).services) == 2004
+
+    the_chain["services"]["s2000"]["calls"] = [{"to": "s1990"}]
+    with pytest.raises(
+        ScenarioError, match=r"services\.s2000\.calls\[0\]\.timeout_s .* s1990 -> .* -> s1990 is a cycle"
+    ):
+        scenario_of(the_chain)
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 20_000, "x = " + "9" * 5000], ids=["nested", "long"])
+def test_what_python_cannot_read_is_not_toml(tmp_path, text):
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(ScenarioError, match="is not TOML"):
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +139,8 @@ def test_changes_are_laid_over_the_scenario(the_chain):
         LogNormal(0.02, 0.7),
         Pareto(1.5, 0.005, 2.0),
         Pareto(1.0, 0.005, 2.0),
+        Pareto(100.0, 1e-5, 2.0),
+        Pareto(0.01, 0.005, 0.005000000000000001),
         Bimodal(0.01, 0.5, 0.02),
         Quantiles(((0.0, 0.01), (0.5, 0.02), (0.5, 0.05), (1.0, 0.4))),
     ],

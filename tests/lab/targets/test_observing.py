@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from groundfault.lab.parts import Phase
+from groundfault.lab.targets.chain import RunningChain, services_seen
 from groundfault.lab.targets.observing import edges_of, observed, services_of
 
 
@@ -75,3 +77,31 @@ def test_journals_are_read_from_the_start_of_the_run_on(tmp_path):
     services, edges = observed(tmp_path, 100.0, 2)
     assert services[0].arrived == [1, 0]
     assert edges[0].calls == [0, 1]
+
+
+def decided(t, *, by="saber", reason=None, wait_s=None):
+    return {"t": t, "event": "request.seen", "by": by, "reason": reason, "queue_wait_s": wait_s}
+
+
+def test_what_shedders_decided_counts_by_the_second_of_the_decision():
+    rows = [decided(0.1), decided(0.9, reason="queue-full"), decided(2.0, by="grouper"), call(0.5)]
+    saber, grouper = services_seen(rows, 3)
+    assert (saber.name, saber.arrived, saber.answered, saber.shed) == ("saber", [2, 0, 0], [1, 0, 0], [1, 0, 0])
+    assert (grouper.name, grouper.arrived, grouper.answered) == ("grouper", [0, 0, 1], [0, 0, 1])
+
+
+def test_waits_are_those_of_their_service_and_second_and_none_where_nobody_waited():
+    waits = [decided(0.2, wait_s=0.01 * number) for number in range(1, 21)]
+    rows = [*waits, decided(1.5), decided(2.5, wait_s=0.5), decided(2.5, by="grouper", wait_s=0.25)]
+    saber, grouper = services_seen(rows, 3)
+    assert saber.wait_p95_ms == pytest.approx([190.0, None, 500.0])
+    assert grouper.wait_p95_ms == [None, None, 250.0]
+
+
+def test_the_chain_says_what_was_in_the_run_and_not_what_its_measurement_was(tmp_path):
+    shift = 100.0
+    rows = [decided(99.5), decided(100.0), decided(101.9, reason="queue-full"), decided(102.0), call(100.5), call(99.9)]
+    (tmp_path / "saber-7.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    services, edges = RunningChain(Phase.GROUNDFAULT, tmp_path).observed(shift, 2)
+    assert [(each.name, each.arrived, each.shed) for each in services] == [("saber", [1, 1], [0, 1])]
+    assert [(each.name, each.calls) for each in edges] == [("topps -> saber", [1, 0])]
