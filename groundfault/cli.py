@@ -14,6 +14,7 @@ from groundfault.console import top_command as top
 from groundfault.console.hub import command as hub
 from groundfault.doctor import command as doctor
 from groundfault.lab.load import command as load
+from groundfault.lab.planning import command as plan
 from groundfault.lab.replay import command as replay
 from groundfault.lab.reports import command as reports
 from groundfault.lab.simulator import command as simulate
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     top.add_to(commands)
     hub.add_to(commands)
     simulate.add_to(commands)
+    plan.add_to(commands)
     add_settings(commands)
     reports.add_to(commands)
     return parser

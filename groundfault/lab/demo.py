@@ -112,8 +112,15 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(plan: Plan, display: Display, *, keep: Path | None = None, watch: int | None = None) -> Recorded:
-    """Measure the capacity, run the three phases, and return what was recorded.
+def run(
+    plan: Plan,
+    display: Display,
+    *,
+    keep: Path | None = None,
+    watch: int | None = None,
+    phases: Sequence[Phase] = tuple(Phase),
+) -> Recorded:
+    """Measure the capacity, run the three phases or those that are named, and return what was recorded.
 
     ``keep``: directory for the services' logs and journals; None: they are removed, unless something failed.
     ``watch``: the port for a console that shows the chain meanwhile, 0 for any free one; None: there is none.
@@ -136,8 +143,8 @@ def run(plan: Plan, display: Display, *, keep: Path | None = None, watch: int | 
             if address is not None:
                 display.log.info("watch it", at=address)
             reports = None if watch is None else directory
-            phases = {
-                phase: _run_phase(phase, curve, display, _fresh(directory / phase.value), reports) for phase in Phase
+            measured = {
+                phase: _run_phase(phase, curve, display, _fresh(directory / phase.value), reports) for phase in phases
             }
     except DemoError:
         remove = False  # its message names a log
@@ -145,7 +152,7 @@ def run(plan: Plan, display: Display, *, keep: Path | None = None, watch: int | 
     finally:
         if remove:
             shutil.rmtree(directory, ignore_errors=True)
-    return Recorded(capacity_rps=capacity_rps, curve=curve, phases=phases)
+    return Recorded(capacity_rps=capacity_rps, curve=curve, phases=measured)
 
 
 def _fresh(directory: Path) -> Path:

@@ -4,12 +4,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from groundfault.lab.runs.record import Check, Run, Verdict
+from groundfault.lab.simulator.figures import amount
 from groundfault.lab.simulator.model import VARIANTS, Protection
 
 if TYPE_CHECKING:
@@ -33,7 +32,10 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         description="Simulates a scenario file (docs/reference/simulator.md) and prints what became of it. "
         "Ends with 0 if each bound was met, 1 if one was missed, 2 if the scenario makes no sense, 3 if a run is void.",
     )
-    parser.add_argument("scenario", type=Path, metavar="SCENARIO.toml", help="what is simulated")
+    parser.add_argument(
+        "scenario", nargs="?", metavar="SCENARIO", help="what is simulated: a TOML file, or a built-in scenario by name"
+    )
+    parser.add_argument("--list", action="store_true", help="list the built-in scenarios")
     parser.add_argument("--seed", type=_whole(0), default=1, metavar="N", help="the first seed (1)")
     parser.add_argument("--seeds", type=_whole(1), default=1, metavar="N", help="how many seeds, from --seed on (1)")
     parser.add_argument("--jobs", type=_whole(1), default=1, metavar="N", help="processes that simulate at once (1)")
@@ -52,6 +54,29 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         help="change the scenario, as --set services.saber.instances=3; repeatable",
     )
     parser.add_argument(
+        "--sample",
+        type=_sample,
+        default=1,
+        metavar="1/N",
+        help="of the fleet and of its traffic, one in N (1/1: all); what that distorts is said",
+    )
+    what_if = parser.add_mutually_exclusive_group()
+    what_if.add_argument(
+        "--sweep",
+        action="append",
+        metavar="PLACE=VALUE,VALUE",
+        help="what if: each of these values in turn, a table and a plot; twice for two settings",
+    )
+    what_if.add_argument(
+        "--proposals",
+        type=Path,
+        metavar="FILE",
+        help="check settings under the spike: what groundfault advise --json said",
+    )
+    parser.add_argument(
+        "--measures", type=_measures, default=(), metavar="A,B", help="what a sweep looks at (goodput, p99, recovery)"
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("simulated"), metavar="DIR", help="where each run's run.json goes (simulated)"
     )
     parser.add_argument("--json", action="store_true", help="print the verdicts as JSON")
@@ -67,13 +92,32 @@ def _whole(low: int) -> Callable[[str], int]:
     return read
 
 
-def _run(options: argparse.Namespace) -> int:
-    from groundfault.lab.runs.measures import MeasureError  # noqa: PLC0415  what no other command needs
-    from groundfault.lab.simulator import running, scenario  # noqa: PLC0415  as above
-    from groundfault.lab.simulator.cores import SwitchedOffError  # noqa: PLC0415  as above
+def _sample(text: str) -> int:
+    one, slash, of = text.partition("/")
+    if one != "1" or not slash or not of.isdecimal() or not 1 <= int(of[:6]) <= 10_000:  # noqa: PLR2004  see sampling.py
+        raise argparse.ArgumentTypeError(f"must be 1/1 to 1/10000, not {text!r}")
+    return int(of)
 
+
+def _measures(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(","))
+
+
+def _run(options: argparse.Namespace) -> int:  # noqa: PLR0911  a line for each way it can end
+    from groundfault.lab.runs.measures import MeasureError  # noqa: PLC0415  what no other command needs
+    from groundfault.lab.simulator import progress, running, sampling, scenario, what_if  # noqa: PLC0415  as above
+    from groundfault.lab.simulator.cores import SwitchedOffError  # noqa: PLC0415  as above
+    from groundfault.lab.simulator.scenarios import built_in  # noqa: PLC0415  as above
+
+    if options.list:
+        width = max(map(len, built_in.BUILT_IN))
+        print("\n".join(f"{name:<{width}}  {title}" for name, title in built_in.BUILT_IN.items()))  # noqa: T201  this is the command line
+        return 0
+    if options.scenario is None:
+        return _fail("say what is to be simulated: a TOML file, or a name that --list lists", USAGE)
     try:
-        said = scenario.read(options.scenario, options.changes)
+        part = sampling.sampled(scenario.changed(built_in.said(options.scenario), options.changes), options.sample)
+        said = scenario.scenario_of(part.document)
         options.out.mkdir(parents=True, exist_ok=True)
     except (scenario.ScenarioError, OSError) as error:
         return _fail(str(error), USAGE)
@@ -81,13 +125,16 @@ def _run(options: argparse.Namespace) -> int:
     jobs = running.jobs_of(said, seed=options.seed, seeds=options.seeds, variants=variants)
     runs: list[Run] = []
     try:
-        with _progress(said.name, len(jobs) * said.total_s) as told:
+        if options.sweep or options.proposals:
+            return (what_if.vary if options.sweep else what_if.check)(options, part.document, part.notes)
+        with progress.shown(said.name, len(jobs) * said.total_s) as told:
             for run in running.run_all(jobs, processes=options.jobs, progress=told):
+                run.notes.extend(part.notes)
                 run.write(options.out / f"{run.name}-{run.variant}-{run.seed}.json")
                 runs.append(run)
     except KeyboardInterrupt:
         return _fail(f"stopped; {len(runs)} of {len(jobs)} runs are in {options.out}", STOPPED)
-    except (MeasureError, SwitchedOffError) as error:
+    except (MeasureError, scenario.ScenarioError, SwitchedOffError) as error:
         return _fail(str(error), USAGE)
     except running.ProcessDiedError as error:
         return _fail(str(error), VOID)
@@ -151,45 +198,23 @@ def _as_tables(told: _Told, out: Path) -> Iterator[str]:
                 f"  {each.check.title:<{width}}  {_shown(each):>22}  {_bound(each.check):<10}{missed}".rstrip()
             )
         yield "\n".join(lines)
-    yield f"The runs are in {out}."
+    notes = dict.fromkeys(note for _, _, runs in told.values() for run in runs for note in run.notes)
+    yield "\n".join([*notes, f"The runs are in {out}."])
 
 
 def _shown(spread: "Spread") -> str:
     if spread.mean is None:
         return "-"
-    text = _figure(spread.mean, spread.check.unit)
+    text = amount(spread.mean, spread.check.unit)
     if spread.deviation:
-        text += f" ± {_figure(spread.deviation, spread.check.unit)}"
+        text += f" ± {amount(spread.deviation, spread.check.unit)}"
     return text
-
-
-def _figure(value: float, unit: str) -> str:
-    return f"{value:.3f}" if unit == "share" else f"{value:,.1f} {unit}".rstrip()
 
 
 def _bound(check: Check) -> str:
     if check.at_least is not None:
         return f">= {check.at_least:g}"
     return "" if check.at_most is None else f"<= {check.at_most:g}"
-
-
-@contextmanager
-def _progress(name: str, total_s: float) -> Iterator[Callable[[float], None] | None]:
-    """Show a bar on a terminal, if rich is there."""
-    if not sys.stderr.isatty() or find_spec("rich") is None:
-        yield None
-        return
-    from rich.console import Console  # noqa: PLC0415  needs what was just looked for
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415  as above
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} s"),
-    )
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"simulating {name}", total=total_s)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _fail(message: str, code: int) -> int:

@@ -24,7 +24,7 @@ from groundfault.lab.simulator.table import ScenarioError, Table
 from groundfault.vocabulary import Criticality
 from groundfault.wire import NAME_GRAMMAR, valid_name
 
-__all__ = ["ScenarioError", "changed", "read", "scenario_of"]
+__all__ = ["ScenarioError", "changed", "load", "put", "read", "scenario_of", "steps_of", "value_of"]
 
 _LONGEST_S: Final = 7 * 86_400.0
 _MOST_RPS: Final = 1e7
@@ -36,12 +36,17 @@ def read(path: Path, changes: Iterable[str] = ()) -> Scenario:
 
     Raises ScenarioError for what makes no sense, and OSError.
     """
+    return scenario_of(changed(load(path), changes))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return what stands in a TOML file; without a name of its own it has the file's. Raises ScenarioError, OSError."""
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # a number or a nesting too long for Python is no TOMLDecodeError
         raise ScenarioError(f"{path} is not TOML: {error}") from error
     said.setdefault("name", path.stem)
-    return scenario_of(changed(said, changes))
+    return said
 
 
 def changed(said: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -55,13 +60,20 @@ def changed(said: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
         place, equals, text = change.partition("=")
         if not equals or not place:
             raise ScenarioError(f"a change must be place=value, such as services.saber.instances=3, not {change!r:.80}")
-        _put(whole, place, _value(text))
+        _put(whole, place, value_of(text))
+    return whole
+
+
+def put(said: Mapping[str, Any], place: str, value: Any) -> dict[str, Any]:
+    """Return the mapping with one value changed. Raises ScenarioError for a place that is not there."""
+    whole = deepcopy(dict(said))
+    _put(whole, place, value)
     return whole
 
 
 def _put(whole: dict[str, Any], place: str, value: Any) -> None:
     at: Any = whole
-    steps = [step for part in place.split(".") for step in _steps(part, place)]
+    steps = steps_of(place)
     for number, step in enumerate(steps):
         last = number == len(steps) - 1
         there = (
@@ -77,6 +89,11 @@ def _put(whole: dict[str, Any], place: str, value: Any) -> None:
         at = at[step]
 
 
+def steps_of(place: str) -> list[str | int]:
+    """Return the keys and indexes on the way to a place. Raises ScenarioError for what is none."""
+    return [step for part in place.split(".") for step in _steps(part, place)]
+
+
 def _steps(part: str, place: str) -> list[str | int]:
     name, *indexes = part.split("[")
     numbers = [index.removesuffix("]") for index in indexes]
@@ -85,7 +102,8 @@ def _steps(part: str, place: str) -> list[str | int]:
     return [name, *(int(number) for number in numbers)]
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return what a word means: a value of TOML, and what is none as a text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError, KeyError):

@@ -18,10 +18,13 @@ from groundfault.lab.simulator.happenings import Happenings
 from groundfault.lab.simulator.model import Protection, Scenario
 from groundfault.lab.simulator.serving import Serving
 
-__all__ = ["LINGER_S", "Simulation", "simulate"]
+__all__ = ["DETAILED_S", "LINGER_S", "Simulation", "simulate"]
 
 LINGER_S: Final = 300.0
 """How long after the last arrival a simulation goes on at most, for what is still on its way."""
+
+DETAILED_S: Final = 7200.0
+"""Of a longer run, services and edges are not kept second by second: of a fleet and a day that would be gigabytes."""
 
 _GUARDED: Final = frozenset({Protection.GROUNDFAULT, Protection.PLAIN, Protection.BREAKERS})
 _SHEDS: Final = frozenset({Protection.GROUNDFAULT, Protection.PLAIN})
@@ -161,6 +164,9 @@ class Simulation:
 
     def _tick(self, now: float) -> None:
         for service in self.services.values():
+            if self.seconds > DETAILED_S:
+                service.counts.waits.clear()
+                continue
             size = len(service.instances)
             places = size * service.said.workers * (service.said.threads or 1)
             service.counts.tick(now, places, size)
@@ -178,6 +184,8 @@ class Simulation:
             if source.again is not None:
                 name = f"{said.name}-again"
                 streams.append(source.again.as_stream(name, self.seconds, innocent=said.innocent))
+        detailed = self.seconds <= DETAILED_S
+        notes = [] if detailed else ["The run is long: services and edges are not told second by second, only trips."]
         run = Run(
             name=scenario.name,
             title=scenario.title,
@@ -191,8 +199,9 @@ class Simulation:
             capacity_rps=scenario.capacity_rps,
             spans=dict(scenario.spans),
             marks=[Mark(t=each.at, text=each.text) for each in scenario.happenings],
-            services=[each.counts.as_service() for each in self.services.values()],
+            services=[each.counts.as_service() for each in self.services.values()] if detailed else [],
             edges=[edge.counts.as_edge(float(self.seconds)) for each in self.services.values() for edge in each.edges],
+            notes=notes,
             void=[f"the cores survived {errors} errors of their own"] if errors else [],
             settings={"scenario": scenario.document},
             versions={"groundfault": version("groundfault")},
