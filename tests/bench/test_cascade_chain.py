@@ -183,7 +183,8 @@ def wait_for(condition, within_s):
 
 @pytest.mark.e2e
 @pytest.mark.alone
-@pytest.mark.parametrize("name", ["down", pytest.param("sick-one", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["down", "sick-one"])
 def test_a_chain_runs_comes_to_harm_recovers_and_leaves_nothing_behind(name, tmp_path):
     scenario = replace(SCENARIOS[name], calm_s=1.0, event_s=2.0, after_s=1.0)
     with Chain(scenario, Variant.GROUNDFAULT, 3, tmp_path) as chain:

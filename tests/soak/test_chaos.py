@@ -62,6 +62,7 @@ def interrupted(soak, out):
 
 @pytest.mark.e2e
 @pytest.mark.alone
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the soak looks into /proc")  # noqa: PTH112  a question
 def test_a_short_soak_passes_and_a_planted_loss_is_found_and_ctrl_c_leaves_nothing(tmp_path):
     soaks = {
