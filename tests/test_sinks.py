@@ -227,9 +227,11 @@ def test_should_its_thread_end_all_the_same_the_next_event_begins_another(slow, 
         raise SystemExit
 
     slow.go.set()
+    ended = []
 
     def sink(event):
         if event is TRIPPED:
+            ended.append(threading.current_thread())
             raise RuntimeError("sink")
         slow(event)
 
@@ -238,6 +240,7 @@ def test_should_its_thread_end_all_the_same_the_next_event_begins_another(slow, 
     background(call(1))
     background(TRIPPED)
     until(lambda: not background.is_pending)
+    ended[0].join(LONG_S)  # or it would end in the midst of the next test, and be laid to its charge
     background(call(2))
     assert background.flush(LONG_S)
     assert slow.told == [call(1), call(2)]
