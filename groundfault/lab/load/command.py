@@ -24,14 +24,13 @@ def add_to(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser(
         "load",
         allow_abbrev=False,
-        add_help=False,
         help="the talk's outages as Locust scenarios, each with a target of its own",
         description="Runs a scenario without a browser; everything behind its name goes to Locust. Without a name the "
         "scenarios are listed. Ends with 0 if the run passed, 1 if it failed, 2 for options that make no sense, "
         "3 if it is void.",
     )
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="NAME [OPTIONS OF LOCUST AND OF THE SCENARIO]")
-    parser.set_defaults(run=lambda options: _run(parser, options.rest))
+    parser.set_defaults(run=lambda options: _run(options.rest))
 
 
 def scenarios() -> dict[str, Path]:
@@ -40,7 +39,7 @@ def scenarios() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem not in _NOT_BY_NAME}
 
 
-def _run(parser: argparse.ArgumentParser, rest: list[str]) -> int:
+def _run(rest: list[str]) -> int:
     try:
         known = scenarios()
     except DemoError as error:
@@ -49,23 +48,22 @@ def _run(parser: argparse.ArgumentParser, rest: list[str]) -> int:
         _list(known)
         return 0
     name, *options = rest
-    if name in {"-h", "--help"}:
-        parser.print_help()
-        return 0
     if name not in known:
         return _refuse(USAGE, f"the scenario must be one of {', '.join(known)}, not {name!r:.80}")
     if find_spec("locust") is None:
         return _refuse(FAILED, "the scenarios need Locust: pip install 'groundfault[lab]'")
-    return _become_locust(known[name], options)
+    if {"--help", "-h"} & set(options):
+        return _become("groundfault.lab.load.explaining", str(known[name]))
+    headless = [] if "--headless" in options else ["--headless"]
+    return _become("locust", "-f", str(known[name]), *headless, *options)
 
 
-def _become_locust(file: Path, options: list[str]) -> int:
-    headless = [] if {"--headless", "--help", "-h"} & set(options) else ["--headless"]
+def _become(module: str, *arguments: str) -> int:
     sys.stdout.flush()
     os.execv(  # noqa: S606  our own program, and its signals and exit code are the answer
-        sys.executable, [sys.executable, "-m", "locust", "-f", str(file), *headless, *options]
+        sys.executable, [sys.executable, "-m", module, *arguments]
     )
-    raise AssertionError("unreachable")  # this program is Locust now
+    raise AssertionError("unreachable")  # this program is another one now
 
 
 def _list(known: dict[str, Path]) -> None:

@@ -21,6 +21,7 @@ _MOST_RPS: Final = 1e8
 _MOST_SECONDS: Final = 7 * 86_400.0
 _MOST_LINES: Final = 700_000
 _ENOUGH_BUSY: Final = 0.2
+_ALL_WELL: Final = 0.99
 _DAY_S: Final = 86_400.0
 
 
@@ -74,7 +75,7 @@ class Measured:
     """What a run tells of a service."""
 
     rps_per_instance: float | None
-    share: float
+    share: float | None
 
 
 def read_curve(path: Path) -> tuple[Points, float]:
@@ -195,6 +196,10 @@ def _service(name: str, table: Table, usual: Mapping[str, Any], found: Measured 
     if not valid_name(name):
         raise PlanError(f"{table.place} must have a name that matches {NAME_GRAMMAR}")
     told = found or Measured(None, 1.0)
+    if told.share is None and not table.has("share"):
+        raise PlanError(f"{table.where('share')} must be given: in the run there was no second in which all was well")
+    if found and told.rps_per_instance is None and not table.has("rps_per_instance"):
+        raise PlanError(f"{table.where('rps_per_instance')} must be given: in the run it was never busy enough to tell")
     service = Service(
         name=name,
         rps_per_instance=table.number("rps_per_instance", told.rps_per_instance, above=0.0, high=_MOST_RPS),
@@ -212,16 +217,32 @@ def measured(run: Run) -> dict[str, Measured]:
 
     The latter from answers and the share of the instances that was busy, in seconds in which that was a fifth at
     least; None where there was none: a service that had nothing to do does not show what it could.
+    The former from seconds in which all was well, None where there was none: what is refused, throttled or given up
+    on the way never arrives, and a share of the rest would order too few.
     """
-    due = sum(sum(stream.due) for stream in run.streams)
+    well = _well(run)
+    due = sum(sum(stream.due[second] for second in well) for stream in run.streams)
     made = {}
     for service in run.services:
-        if not due or not sum(service.arrived):
+        if not sum(service.arrived):
             continue
+        came = sum(service.arrived[second] for second in well if second < len(service.arrived))
         rates = [
             answered / (busy * instances)
             for answered, busy, instances in zip(service.answered, service.busy, service.instances, strict=False)
             if busy is not None and busy >= _ENOUGH_BUSY and instances and answered
         ]
-        made[service.name] = Measured(median(rates) if rates else None, sum(service.arrived) / due)
+        made[service.name] = Measured(median(rates) if rates else None, came / due if came else None)
+    return made
+
+
+def _well(run: Run) -> list[int]:
+    """Return the seconds in which something was due, and nearly all of it was served in time."""
+    length = min((min(len(stream.due), len(stream.good)) for stream in run.streams), default=0)
+    made = []
+    for second in range(length):
+        due = sum(stream.due[second] for stream in run.streams)
+        good = sum(stream.good[second] for stream in run.streams)
+        if due and good >= _ALL_WELL * due:
+            made.append(second)
     return made

@@ -120,6 +120,9 @@ def _write(
 
     target = page or image
     try:
+        for target in filter(None, (page, image)):
+            target.parent.stat()  # what is not there is said before anything is drawn
+        target = page or image
         if page is not None:
             page.write_text(making.page_of(runs, names, mind), encoding="utf-8")
             print(f"report: {page.resolve()}")  # noqa: T201  this is the command line

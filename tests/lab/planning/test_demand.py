@@ -94,12 +94,20 @@ def test_a_fleet_that_makes_no_sense_is_refused_with_the_place(said, error):
 
 
 def test_capacity_is_told_by_seconds_in_which_a_service_was_busy():
-    nothing = dict.fromkeys(("arrived", "good", "late", "shed", "failed", "unsent"), [0] * 4)
+    nothing = dict.fromkeys(("arrived", "late", "failed", "unsent"), [0] * 4)
     percentiles = dict.fromkeys(("p50_ms", "p99_ms"), [None] * 4)
-    stream = Stream(name="fan", due=[100] * 4, sent=[100] * 4, **nothing, **percentiles)
+    stream = Stream(
+        name="fan",
+        due=[100] * 4,
+        sent=[100] * 4,
+        good=[100, 100, 100, 20],
+        shed=[0, 0, 0, 80],
+        **nothing,
+        **percentiles,
+    )
     busy = Service(
         name="saber",
-        arrived=[50] * 4,
+        arrived=[50, 50, 50, 10],  # in the last second most was refused on the way, and tells nothing of its share
         shed=[0] * 4,
         answered=[40, 50, 60, 1],
         busy=[0.8, 1.0, None, 0.1],

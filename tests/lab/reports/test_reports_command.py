@@ -50,6 +50,17 @@ def test_several_make_a_comparison_and_a_picture(here, capsys):
     assert not (here / "report.html").exists()
 
 
+def test_a_place_that_cannot_be_written_to_is_said_before_anything_is_drawn(here, capsys, monkeypatch):
+    from groundfault.lab.reports import making  # noqa: PLC0415  it needs matplotlib, the other tests' command loads it
+
+    drawn = []
+    monkeypatch.setattr(making, "page_of", lambda *_: drawn.append("page") or "")
+    assert main(["report", "groundfault.json", "--out", "x.html", "--image", "none/x.png"]) == 1
+    assert "cannot write to none/x.png: No such file" in capsys.readouterr().err
+    assert drawn == []
+    assert not Path("x.html").exists()
+
+
 def test_who_wants_an_image_only_gets_no_page(here):
     assert main(["report", "groundfault.json", "--image", "h.png"]) == 0
     assert (here / "h.png").read_bytes().startswith(b"\x89PNG")
