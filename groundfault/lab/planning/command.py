@@ -81,6 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     from groundfault.lab.runs.record import Run, RunError, Verdict  # noqa: PLC0415  as above
     from groundfault.lab.simulator import progress  # noqa: PLC0415  as above
     from groundfault.lab.simulator.cores import SwitchedOffError  # noqa: PLC0415  as above
+    from groundfault.lab.simulator.figures import trouble_with  # noqa: PLC0415  as above
     from groundfault.lab.simulator.table import ScenarioError  # noqa: PLC0415  as above
 
     try:
@@ -113,8 +114,10 @@ def _run(options: argparse.Namespace) -> int:
         files = _written(options.out, curve, origin_s, plans, reactive=reactive, fleets=fleets)
     except KeyboardInterrupt:
         return _fail("stopped; nothing was written", STOPPED)
-    except (demand.PlanError, RunError, ScenarioError, SwitchedOffError, OSError) as error:
+    except (demand.PlanError, RunError, ScenarioError, SwitchedOffError) as error:
         return _fail(str(error), USAGE)
+    except OSError as error:
+        return _fail(trouble_with(error), USAGE)
     if options.json:
         print(json.dumps(_as_dict(origin_s, plans, fleets)))  # noqa: T201  this is the command line
     else:
@@ -258,7 +261,8 @@ def _lines(origin_s: float, plans: "Sequence[Planned]", fleets: "Fleets | None",
     yield ""
     if fleets is not None:
         yield from _spike_lines(origin_s, fleets)
-    yield "The plan holds." if _holds(plans, fleets) else "The plan does not hold."
+    unchecked = " It was not simulated." if fleets is None else ""
+    yield ("The plan holds." if _holds(plans, fleets) else "The plan does not hold.") + unchecked
     yield f"Written: {', '.join(files)}."
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from groundfault.lab.runs.record import Check, Run, Verdict
-from groundfault.lab.simulator.figures import amount
+from groundfault.lab.simulator.figures import amount, trouble_with
 from groundfault.lab.simulator.model import VARIANTS, Protection
 
 if TYPE_CHECKING:
@@ -119,8 +119,10 @@ def _run(options: argparse.Namespace) -> int:  # noqa: PLR0911  a line for each 
         part = sampling.sampled(scenario.changed(built_in.said(options.scenario), options.changes), options.sample)
         said = scenario.scenario_of(part.document)
         options.out.mkdir(parents=True, exist_ok=True)
-    except (scenario.ScenarioError, OSError) as error:
+    except scenario.ScenarioError as error:
         return _fail(str(error), USAGE)
+    except OSError as error:
+        return _fail(trouble_with(error), USAGE)
     variants = _variants(options.variant, said.variant)
     jobs = running.jobs_of(said, seed=options.seed, seeds=options.seeds, variants=variants)
     runs: list[Run] = []
@@ -139,7 +141,7 @@ def _run(options: argparse.Namespace) -> int:  # noqa: PLR0911  a line for each 
     except running.ProcessDiedError as error:
         return _fail(str(error), VOID)
     except OSError as error:
-        return _fail(str(error), FAILED)
+        return _fail(trouble_with(error), FAILED)
     by_variant = {each.value: [run for run in runs if run.variant == each.value] for each in variants}
     told_of = {variant: (running.verdict_of(each), running.spreads(each), each) for variant, each in by_variant.items()}
     print(_as_json(said.name, told_of) if options.json else "\n\n".join(_as_tables(told_of, options.out)))  # noqa: T201  this is the command line
@@ -189,7 +191,9 @@ def _as_json(name: str, told: _Told) -> str:
 def _as_tables(told: _Told, out: Path) -> Iterator[str]:
     for variant, (verdict, spreads, runs) in told.items():
         seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
-        lines = [f"{runs[0].title}, {variant}, {seeds}: {verdict.value}"]
+        judged = any(each.check.met is not None for each in spreads)
+        said = verdict.value if judged or verdict is Verdict.VOID else "not judged, for it has no bounds"
+        lines = [f"{runs[0].title}, {variant}, {seeds}: {said}"]
         lines += [f"  void: {why}" for run in runs for why in run.void]
         width = max((len(each.check.title) for each in spreads), default=0)
         for each in spreads:

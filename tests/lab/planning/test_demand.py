@@ -48,6 +48,22 @@ def test_a_curve_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, sa
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            Measured(20.0, None),
+            "services.saber.share must be given: in the run there was no second in which all was well",
+        ),
+        (Measured(None, 0.5), "services.saber.rps_per_instance must be given: in the run it was never busy enough"),
+    ],
+)
+def test_what_a_run_could_not_tell_is_asked_for(found, said):
+    with pytest.raises(PlanError) as caught:
+        fleet_of({"services": {"saber": {}}}, {"saber": found})
+    assert said in str(caught.value)
+
+
 def test_what_all_services_have_in_common_is_said_once():
     said = {
         "headroom": 0.4,
