@@ -114,9 +114,7 @@ def _run(options: argparse.Namespace) -> int:
         files = _written(options.out, curve, origin_s, plans, reactive=reactive, fleets=fleets)
     except KeyboardInterrupt:
         return _fail("stopped; nothing was written", STOPPED)
-    except (demand.PlanError, RunError, ScenarioError, SwitchedOffError) as error:
-        return _fail(str(error), USAGE)
-    except OSError as error:
+    except (demand.PlanError, RunError, ScenarioError, SwitchedOffError, OSError) as error:
         return _fail(trouble_with(error), USAGE)
     if options.json:
         print(json.dumps(_as_dict(origin_s, plans, fleets)))  # noqa: T201  this is the command line

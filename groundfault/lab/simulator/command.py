@@ -119,9 +119,7 @@ def _run(options: argparse.Namespace) -> int:  # noqa: PLR0911  a line for each 
         part = sampling.sampled(scenario.changed(built_in.said(options.scenario), options.changes), options.sample)
         said = scenario.scenario_of(part.document)
         options.out.mkdir(parents=True, exist_ok=True)
-    except scenario.ScenarioError as error:
-        return _fail(str(error), USAGE)
-    except OSError as error:
+    except (scenario.ScenarioError, OSError) as error:
         return _fail(trouble_with(error), USAGE)
     variants = _variants(options.variant, said.variant)
     jobs = running.jobs_of(said, seed=options.seed, seeds=options.seeds, variants=variants)
