@@ -25,8 +25,8 @@ test: $(STAMP) lint  ## linters, types, contracts and every test (under 10 minut
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not e2e'  # these mostly wait for sockets
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'e2e and not (alone or long)'  # these mostly wait for processes
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not e2e'  # these mostly wait for sockets
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'e2e and not (alone or long)'  # these mostly wait for processes
 	$(BIN)/python -m pytest -m 'e2e and alone and not long'  # these measure, so they want the machine for themselves
 endif
 
